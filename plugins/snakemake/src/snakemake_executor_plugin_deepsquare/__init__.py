@@ -1,0 +1,1 @@
+"""Snakemake executor for the DeepSquare grid."""
