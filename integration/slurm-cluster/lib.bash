@@ -1,0 +1,154 @@
+# Shared by `up`, `status` and `down`: messages, the state directory, its settings, processes and cgroups.
+# Sourced, never run. Everything a cluster owns is found from its state directory and its name.
+# shellcheck shell=bash
+# Most variables set here are read by the scripts that source this file.
+# shellcheck disable=SC2034
+
+readonly PROGRAM=${0##*/}
+readonly CGROUP_ROOT=/sys/fs/cgroup
+readonly CONTROLLER_ACCOUNT=slurm MUNGE_ACCOUNT=munge
+# Exit codes, as init scripts have them: 1 failed, 2 wrong use, 3 not running.
+readonly EXIT_FAILED=1 EXIT_USAGE=2 EXIT_NOT_UP=3
+
+say() { printf '%s: %s\n' "$PROGRAM" "$*" >&2; }
+die() {
+    say "$@"
+    exit "$EXIT_FAILED"
+}
+usage_error() {
+    say "$* (see $PROGRAM --help)"
+    exit "$EXIT_USAGE"
+}
+
+# The comment at the top of the calling script is its help.
+show_help() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"; }
+
+require_root() {
+    [ "$(id -u)" = 0 ] || die "must run as root (Slurm starts jobs under the accounts of their owners): sudo $0 ..."
+}
+
+require_packages() {
+    local program account missing=()
+    for program in munged mungekey slurmctld slurmd sbatch squeue scancel scontrol sinfo flock setpriv; do
+        command -v "$program" >/dev/null || missing+=("$program")
+    done
+    [ ${#missing[@]} -eq 0 ] || die "missing ${missing[*]}; install Slurm: apt-get install -y slurm-wlm munge util-linux"
+    for account in "$CONTROLLER_ACCOUNT" "$MUNGE_ACCOUNT"; do
+        id -u "$account" >/dev/null 2>&1 ||
+            die "the account '$account' is missing; its package makes it: apt-get install -y slurm-wlm munge"
+    done
+}
+
+# use_state_dir PATH: checks the path and sets the names of everything in it.
+use_state_dir() {
+    [ -n "$1" ] || usage_error "STATE_DIR is empty"
+    # Slurm splits configuration values at blanks, commas and '#', and expands '%'.
+    [[ $1 =~ ^[A-Za-z0-9./_+@-]+$ ]] ||
+        usage_error "STATE_DIR '$1': Slurm can't use a path with blanks or special characters; use letters, digits and . / _ + @ -"
+    STATE_DIR=$(realpath -m -- "$1")
+    [[ $STATE_DIR =~ ^[A-Za-z0-9./_+@-]+$ ]] || usage_error "STATE_DIR resolves to '$STATE_DIR', a path that Slurm can't use"
+    [ "$STATE_DIR" != / ] || usage_error "STATE_DIR can't be /"
+    SETTINGS=$STATE_DIR/etc/cluster.settings
+    CONF=$STATE_DIR/etc/slurm.conf
+    MUNGE_SOCKET=$STATE_DIR/munge/socket
+    LOG_DIR=$STATE_DIR/log
+}
+
+# What the cluster was made with. Kept as KEY=VALUE lines and read as data, never run.
+load_settings() {
+    local key value
+    [ -f "$SETTINGS" ] || return 1
+    while IFS='=' read -r key value; do
+        case $key in
+        NAME | NODES | CPUS | MEMORY_MB | CGROUPS | PORT) printf -v "$key" '%s' "$value" ;;
+        esac
+    done <"$SETTINGS"
+    [ -n "${NAME:-}" ] && [ -n "${NODES:-}" ] && [ -n "${PORT:-}" ]
+}
+
+save_settings() {
+    local key
+    for key in NAME NODES CPUS MEMORY_MB CGROUPS PORT; do printf '%s=%s\n' "$key" "${!key}"; done >"$SETTINGS.new"
+    mv "$SETTINGS.new" "$SETTINGS"
+}
+
+# One of up and down at a time works on a state directory.
+lock_state_dir() {
+    exec 9>"$STATE_DIR/lock"
+    flock -w 90 9 || die "another up or down has been working on $STATE_DIR for 90 seconds"
+}
+
+node_name() { printf '%s-n%s' "$NAME" "$1"; }
+
+# A command of Slurm against this cluster, never waiting long for a dead controller.
+slurm() { SLURM_CONF=$CONF timeout 15 "$@"; }
+
+# pids_with FILE LINE PROGRAM: processes running PROGRAM whose /proc/PID/FILE (cmdline or environ) has exactly that entry.
+# This is what tells our processes from a stranger who got the number in a stale pid file, and finds those without one.
+pids_with() {
+    local file pid exe
+    while IFS= read -r file; do
+        pid=${file#/proc/}
+        pid=${pid%%/*}
+        exe=$(readlink "/proc/$pid/exe" 2>/dev/null) || continue
+        exe=${exe% (deleted)}
+        # Debian's alternatives make slurmctld a link to slurmctld-wlm.
+        if [[ ${exe##*/} == "$3" || ${exe##*/} == "$3-wlm" ]]; then printf '%s\n' "$pid"; fi
+    done < <(grep -lzxF -e "$2" /proc/[0-9]*/"$1" 2>/dev/null || true)
+}
+
+# daemon_pids munged|slurmctld|slurmd [NODE]
+daemon_pids() {
+    local pid
+    case $1 in
+    munged) pids_with cmdline "--socket=$MUNGE_SOCKET" munged ;;
+    slurmctld) pids_with cmdline "$CONF" slurmctld ;;
+    slurmd)
+        for pid in $(pids_with cmdline "$CONF" slurmd); do
+            if grep -qzxF -e "$2" "/proc/$pid/cmdline" 2>/dev/null; then printf '%s\n' "$pid"; fi
+        done
+        ;;
+    esac
+}
+
+# stop_pids SECONDS PID...: asks, waits, then kills.
+stop_pids() {
+    local patience=$(($1 * 20)) pid left
+    shift
+    [ $# -gt 0 ] || return 0
+    kill -TERM "$@" 2>/dev/null || true
+    while :; do
+        left=()
+        for pid in "$@"; do
+            # A zombie waits for its parent to look; there is nothing left to stop.
+            if [ -d "/proc/$pid" ] && ! grep -qs '^State:.Z' "/proc/$pid/status"; then left+=("$pid"); fi
+        done
+        [ ${#left[@]} -gt 0 ] || return 0
+        patience=$((patience - 1))
+        if [ "$patience" -eq 0 ]; then kill -KILL "${left[@]}" 2>/dev/null || true; fi
+        [ "$patience" -gt -40 ] || return 1
+        sleep 0.05
+    done
+}
+
+# The cgroups that slurmd made for our nodes: v1 has one a controller, v2 one scope a node.
+node_cgroups() {
+    local index node path
+    for ((index = 1; index <= NODES; index++)); do
+        node=$(node_name "$index")
+        for path in "$CGROUP_ROOT"/*/"slurm_$node" "$CGROUP_ROOT"/*/"${node}_slurmstepd.scope" "$CGROUP_ROOT/${node}_slurmstepd.scope"; do
+            if [ -d "$path" ]; then printf '%s\n' "$path"; fi
+        done
+    done
+}
+
+# Slurm's step managers of this cluster, and whatever runs inside its cgroups.
+leftover_pids() {
+    local path
+    {
+        pids_with environ "SLURM_CONF=$CONF" slurmstepd
+        while IFS= read -r path; do
+            find "$path" -name cgroup.procs -exec cat {} + 2>/dev/null || true
+        done < <(node_cgroups)
+    } | sort -un
+}
