@@ -1,0 +1,1 @@
+"""What customers use: `Client` (async), `BlockingClient`, the job handle, funding and logs."""

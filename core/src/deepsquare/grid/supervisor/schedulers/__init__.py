@@ -1,0 +1,1 @@
+"""Batch schedulers behind one interface."""

@@ -1,0 +1,89 @@
+"""The connection to an Ethereum node: JSON-RPC over HTTP with bounded retries."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import ClientConnectionError, ClientError, ClientResponseError, ClientTimeout
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from web3 import AsyncHTTPProvider, AsyncWeb3
+
+from deepsquare.errors import ConnectionFailedError, DeepSquareError
+
+RETRY_SECONDS = 20.0
+REQUEST_TIMEOUT_SECONDS = 30.0
+
+
+class RpcError(DeepSquareError):
+    """The node answered a request with a JSON-RPC error; `data` is the revert data where there are some."""
+
+    def __init__(self, code: int, message: str, data: str | None) -> None:
+        super().__init__(f"the node answered: {message} (code {code})")
+        self.code, self.message, self.data = code, message, data
+
+
+def display_url(url: str) -> str:
+    """Scheme, host and port of a URL, without the path and the user info that often hold an API key."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}"
+
+
+def _is_transient(error: BaseException) -> bool:
+    if isinstance(error, ClientResponseError):
+        return error.status == 429 or error.status >= 500
+    return isinstance(error, (ClientConnectionError, TimeoutError))
+
+
+class RetryingProvider(AsyncHTTPProvider):
+    """An HTTP provider that retries every method: reads change nothing, and a signed transaction sent twice is one."""
+
+    def __init__(self, url: str, *, retry_seconds: float = RETRY_SECONDS) -> None:
+        super().__init__(
+            url,
+            request_kwargs={"timeout": ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)},
+            exception_retry_configuration=None,
+        )
+        self._url = url
+        self._retry_seconds = retry_seconds
+
+    async def _make_request(self, method: Any, request_data: bytes) -> bytes:
+        try:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception(_is_transient),
+                wait=wait_exponential_jitter(initial=0.1, max=3),
+                stop=stop_after_delay(self._retry_seconds),
+                reraise=True,
+            ):
+                with attempt:
+                    return await super()._make_request(method, request_data)
+        except (ClientError, TimeoutError, OSError) as error:
+            reason = f"HTTP status {error.status}" if isinstance(error, ClientResponseError) else type(error).__name__
+            raise ConnectionFailedError(
+                f"the chain at {display_url(self._url)} can't be reached ({reason}). Is the node running? For a local "
+                "grid: deepsquare grid status"
+            ) from None
+        raise AssertionError("unreachable: tenacity returns or raises")
+
+
+def connect(url: str, *, retry_seconds: float = RETRY_SECONDS) -> AsyncWeb3[RetryingProvider]:
+    """A web3 client of the node at `url`; nothing is sent yet. `retry_seconds` bounds the retries of one request."""
+    return AsyncWeb3(RetryingProvider(url, retry_seconds=retry_seconds))
+
+
+async def request(w3: AsyncWeb3[Any], method: str, *params: Any) -> Any:
+    """Send one JSON-RPC request and return its result.
+
+    Raises:
+        RpcError: the node answered with an error.
+        ConnectionFailedError: the node can't be reached.
+    """
+    response = await w3.provider.make_request(method, list(params))  # type: ignore[arg-type]  # a plain str is fine
+    if "error" in response:
+        error: Any = response["error"]
+        if isinstance(error, str):
+            raise RpcError(-1, error, None)
+        data = error.get("data")
+        raise RpcError(error.get("code", -1), error.get("message", ""), data if isinstance(data, str) else None)
+    return response.get("result")

@@ -1,0 +1,182 @@
+"""The blocking twin of the client, for callers without an event loop: the same code on one portal a process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from deepsquare.client.client import Client, Job
+from deepsquare.client.job import JobInfo
+from deepsquare.client.logs import LogLine
+from deepsquare.errors import ConfigError
+
+if TYPE_CHECKING:
+    from deepsquare.contexts import Context
+    from deepsquare.workflow import Workflow
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_portal: tuple[int, BlockingPortal] | None = None
+
+
+def _get_portal() -> BlockingPortal:
+    """This process's event loop in a thread of its own; a forked child makes its own, since threads don't survive a fork."""
+    global _portal  # noqa: PLW0603 (one a process is the point)
+    with _lock:
+        if _portal is None or _portal[0] != os.getpid():
+            _portal = (os.getpid(), ExitStack().enter_context(start_blocking_portal()))
+        return _portal[1]
+
+
+class BlockingClient:
+    """`Client` for synchronous code; usable from several threads.
+
+    Use it as a context manager, or call `close`.
+    """
+
+    def __init__(self, context: str | None = None) -> None:
+        """Connect; see `Client` for the argument and the errors."""
+        self._portal = _get_portal()
+        self._pid = os.getpid()
+        self._client = self._portal.call(self._open, context)
+
+    @staticmethod
+    async def _open(context: str | None) -> Client:
+        client = Client(context)
+        try:
+            return await client.__aenter__()
+        except BaseException:
+            await client.close()
+            raise
+
+    def _call(self, function: Callable[..., Awaitable[T]], *arguments: Any, **options: Any) -> T:
+        if self._pid != os.getpid():
+            raise ConfigError("this client was made before a fork; make a new one in the child process")
+        return self._portal.call(partial(function, *arguments, **options))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections; jobs go on running."""
+        self._call(self._client.close)
+
+    @property
+    def account(self) -> str:
+        """The customer's address."""
+        return self._client.account
+
+    @property
+    def context(self) -> Context:
+        """The context in use."""
+        return self._client.context
+
+    def submit(
+        self,
+        workflow: Workflow,
+        *,
+        time_limit: timedelta | None = None,
+        credits: Decimal | int | str | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> BlockingJob:
+        """Buy one job; see `Client.submit`."""
+        job = self._call(
+            self._client.submit, workflow, time_limit=time_limit, credits=credits, name=name, labels=labels
+        )
+        return BlockingJob(self, job)
+
+    def job(self, job_id: str) -> BlockingJob:
+        """The handle of a job by its id."""
+        return BlockingJob(self, self._client.job(job_id))
+
+    def jobs(self, job_ids: Iterable[str] | None = None) -> list[JobInfo]:
+        """How jobs stand, with one call for all; see `Client.jobs`."""
+        return self._call(self._client.jobs, job_ids)
+
+    def labels(self) -> dict[str, dict[str, str]]:
+        """The labels of this machine's submissions, by `JobInfo.location_hash`."""
+        return self._client.labels()
+
+    def watch(self, job_ids: Sequence[str]) -> Iterator[JobInfo]:
+        """Yield how each job stands until all are at their end; see `Client.watch`."""
+        return self._iterate(self._client.watch(job_ids))
+
+    def cancel(self, job_ids: Iterable[str]) -> None:
+        """Ask for the end of jobs; see `Client.cancel`."""
+        self._call(self._client.cancel, list(job_ids))
+
+    def logs(self, job_id: str, *, follow: bool = True) -> Iterator[LogLine]:
+        """The lines of a job's output; see `Client.logs`."""
+        return self._iterate(self._client.logs(job_id, follow=follow))
+
+    def log_tail(self, job_id: str, lines: int = 20) -> list[str]:
+        """The last lines of a job's output so far, safe to print on a terminal."""
+        return self._call(self._client.log_tail, job_id, lines)
+
+    def set_allowance(self, credits: Decimal | int | str) -> None:
+        """Let the market lock up to this amount of the own credits from now on."""
+        self._call(self._client.set_allowance, credits)
+
+    def _iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
+        end = object()
+
+        async def step() -> Any:
+            return await anext(source, end)
+
+        async def stop() -> None:
+            await source.aclose()  # type: ignore[attr-defined]  # the client's iterators are generators
+
+        try:
+            while (item := self._call(step)) is not end:
+                yield item
+        finally:
+            self._call(stop)
+
+
+class BlockingJob:
+    """The handle of one job, for synchronous code."""
+
+    def __init__(self, client: BlockingClient, job: Job) -> None:
+        self._client, self._job = client, job
+
+    def __repr__(self) -> str:
+        return f"BlockingJob({self.id})"
+
+    @property
+    def id(self) -> str:
+        """0x and 64 hex digits."""
+        return self._job.id
+
+    @property
+    def locked(self) -> Decimal | None:
+        """The credits that its purchase locked; None for a handle made from an id."""
+        return self._job.locked
+
+    def info(self) -> JobInfo:
+        """How the job stands now."""
+        return self._client.jobs([self.id])[0]
+
+    def wait(self) -> JobInfo:
+        """How the job stands at its end."""
+        return list(self._client.watch([self.id]))[-1]
+
+    def cancel(self) -> None:
+        """Ask for its end."""
+        self._client.cancel([self.id])
+
+    def logs(self, *, follow: bool = True) -> Iterator[LogLine]:
+        """Its output; see `Client.logs`."""
+        return self._client.logs(self.id, follow=follow)

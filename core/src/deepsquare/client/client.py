@@ -1,0 +1,365 @@
+"""The customer's client: buys jobs, follows them, reads their output. `BlockingClient` is its blocking twin."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Self
+
+from deepsquare import contexts
+from deepsquare.chain.errors import ContractError
+from deepsquare.chain.market import Market
+from deepsquare.chain.types import JobDefinition, parse_job_id, to_hex
+from deepsquare.chain.watch import JobWatch
+from deepsquare.client import funding
+from deepsquare.client.job import JobInfo
+from deepsquare.client.journal import Journal
+from deepsquare.client.logs import LogLine, LogReader, sanitize
+from deepsquare.client.sbatch import submit_workflow
+from deepsquare.credits import from_wei, to_wei
+from deepsquare.errors import ConfigError, DeepSquareError
+
+if TYPE_CHECKING:
+    from deepsquare.chain.transactions import Sent
+    from deepsquare.workflow import Workflow
+
+# Enough signatures and transactions in flight to keep the node busy, few enough to be no burden for a public one.
+_CANCELS_AT_ONCE = 16
+_SILENCE_SECONDS = 30.0
+
+
+class Client:
+    """A connection to a grid as one customer.
+
+    Use it as an async context manager, on one event loop:
+
+        async with Client() as client:
+            job = await client.submit(workflow, time_limit=timedelta(minutes=5))
+            info = await job.wait()
+    """
+
+    def __init__(self, context: str | None = None) -> None:
+        """Choose the grid: the name of a context, or None for the current one.
+
+        Raises:
+            ConfigError: no such context, or its wallet can't be opened.
+        """
+        self.context = contexts.load(context)
+        self._wallet = contexts.open_wallet(self.context)
+        self._market: Market | None = None
+        self._journal = Journal(contexts.home() / "journal.db")
+        self._logs = LogReader(self.context.logger_grpc, self._wallet)
+        self._subscribers: set[_Subscriber] = set()
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._market = await Market.open(
+            self.context.rpc_url,
+            self.context.metascheduler,
+            wallet=self._wallet,
+            lock_folder=contexts.home() / "locks",
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections; jobs go on running."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+            self._watcher = None
+        await self._logs.close()
+        if self._market is not None:
+            await self._market.close()
+            self._market = None
+        self._journal.close()
+
+    @property
+    def account(self) -> str:
+        """The customer's address."""
+        return self._wallet.address
+
+    @property
+    def market(self) -> Market:
+        """The contracts.
+
+        Raises:
+            ConfigError: the client is not open.
+        """
+        if self._market is None:
+            raise ConfigError("the client is not open: use `async with Client() as client`")
+        return self._market
+
+    # ------------------------------------------------------------------ buying
+
+    async def submit(
+        self,
+        workflow: Workflow,
+        *,
+        time_limit: timedelta | None = None,
+        credits: Decimal | int | str | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Job:
+        """Buy one job.
+
+        Args:
+            workflow: what to run.
+            time_limit: how long it may run; the credits for that are locked, what isn't used comes back.
+            credits: lock exactly this amount instead.
+            name: its public name on chain, at most 32 bytes of UTF-8; a random tag when left out.
+            labels: names of yours for it, kept on this machine only.
+
+        Returns:
+            The job's handle, as soon as the purchase is in a block.
+
+        Raises:
+            ValueError: neither or both of `time_limit` and `credits`, or one that is out of range.
+            NoProviderError: no provider could run it; nothing was bought.
+            FundingError: balance or allowance too low; nothing was bought.
+            WorkflowRejectedError: the sbatch API found the workflow invalid; nothing was bought.
+            ContractError: the contract refused; nothing was bought.
+            ConnectionFailedError: the grid can't be reached.
+        """
+        if (time_limit is None) == (credits is None):
+            raise ValueError("give either time_limit or credits: how long the job may run, or what it may cost")
+        job_name = _job_name(name)
+        resources = workflow.resources
+        needs = JobDefinition(
+            ntasks=resources.tasks,
+            cpus_per_task=resources.cpus_per_task,
+            mem_per_cpu_mb=resources.mem_per_cpu,
+            gpus=resources.gpus,
+            batch_location_hash="",
+        )
+        locked = await self._locked(needs, time_limit, credits)
+        location = await submit_workflow(self.context.sbatch_url, workflow.to_dict(), self._wallet)
+        self._journal.intend(
+            location_hash=location, context=self.context.name, customer=self.account, labels=labels or {}, locked=locked
+        )
+
+        def journal(sent: Sent) -> None:
+            self._journal.signed(location, sent.hash, sent.raw)
+
+        definition = JobDefinition(
+            ntasks=needs.ntasks,
+            cpus_per_task=needs.cpus_per_task,
+            mem_per_cpu_mb=needs.mem_per_cpu_mb,
+            gpus=needs.gpus,
+            batch_location_hash=location,
+        )
+        job_id = to_hex(await self.market.request_job(definition, locked, job_name, before_send=journal))
+        self._journal.bought(location, job_id)
+        return Job(self, job_id, from_wei(locked))
+
+    async def _locked(
+        self, needs: JobDefinition, time_limit: timedelta | None, credits: Decimal | int | str | None
+    ) -> int:
+        providers, balance, allowance = await asyncio.gather(
+            self.market.providers(), self.market.balance_of(self.account), self.market.allowance_of(self.account)
+        )
+        if time_limit is not None:
+            locked = funding.credits_for(needs, providers, time_limit)
+        else:
+            assert credits is not None
+            locked = to_wei(credits)
+            funding.check_minute(needs, providers, locked)
+        funding.check_funds(locked, balance=balance, allowance=allowance)
+        return locked
+
+    async def set_allowance(self, credits: Decimal | int | str) -> None:
+        """Let the market lock up to this amount of the own credits from now on."""
+        await self.market.approve(to_wei(credits, field="allowance"))
+
+    # ------------------------------------------------------------------ looking
+
+    def job(self, job_id: str) -> Job:
+        """The handle of a job by its id (0x-hex or number), also of another process's.
+
+        Raises:
+            ValueError: that is no job id.
+        """
+        return Job(self, to_hex(parse_job_id(job_id)), None)
+
+    async def jobs(self, job_ids: Iterable[str] | None = None) -> list[JobInfo]:
+        """How jobs stand, with one call for all of them, in the order of the ids; None means all of this customer's, oldest first.
+
+        Raises:
+            DeepSquareError: an id is no job's.
+        """
+        if job_ids is None:
+            ids = await self.market.job_ids_of(self.account)
+        else:
+            ids = [parse_job_id(job_id) for job_id in job_ids]
+        records = await self.market.get_jobs(ids)
+        unknown = [to_hex(job_id) for job_id, record in zip(ids, records, strict=True) if record is None]
+        if unknown:
+            raise DeepSquareError(f"no such job on this grid: {', '.join(unknown)} (list yours: deepsquare job list)")
+        return [JobInfo.of(record) for record in records if record is not None]
+
+    def labels(self) -> dict[str, dict[str, str]]:
+        """The labels that this machine gave to its submissions, by `JobInfo.location_hash`."""
+        return self._journal.labels(self.context.name, self.account)
+
+    async def watch(self, job_ids: Sequence[str]) -> AsyncIterator[JobInfo]:
+        """Yield how each job stands, at first and whenever its status changes, until all are at their end.
+
+        All watches of a client share one subscription, however many jobs they follow.
+        """
+        subscriber = _Subscriber({parse_job_id(job_id) for job_id in job_ids})
+        self._subscribers.add(subscriber)
+        try:
+            seen: dict[bytes, int] = {}
+            changed: set[bytes] = set(subscriber.job_ids)
+            while True:
+                await self._ensure_watcher()
+                for info in await self.jobs(to_hex(job_id) for job_id in sorted(changed)):
+                    job_id = parse_job_id(info.id)
+                    if seen.get(job_id) != info.status:
+                        seen[job_id] = info.status
+                        yield info
+                    if info.status.is_cold:
+                        subscriber.job_ids.discard(job_id)
+                if not subscriber.job_ids:
+                    return
+                changed = await subscriber.next()
+        finally:
+            self._subscribers.discard(subscriber)
+
+    async def _ensure_watcher(self) -> None:
+        if self._watcher is None or self._watcher.done():
+            start = await self.market.block_number()
+            self._watcher = asyncio.create_task(self._dispatch(start))
+
+    async def _dispatch(self, from_block: int) -> None:
+        watch = JobWatch(self.market, self.context.ws_url, from_block=from_block)
+        async for changed in watch.changes():
+            for subscriber in self._subscribers:
+                subscriber.tell(changed)
+
+    # ------------------------------------------------------------------ ending
+
+    async def cancel(self, job_ids: Iterable[str]) -> None:
+        """Ask for the end of jobs; those at their end already are left alone.
+
+        Raises:
+            DeepSquareError: some could not be cancelled; the text says which and why, the others are cancelled all the same.
+        """
+        hot = [info for info in await self.jobs(list(job_ids)) if info.status.is_hot]
+        limit = asyncio.Semaphore(_CANCELS_AT_ONCE)
+
+        async def cancel_one(info: JobInfo) -> str | None:
+            async with limit:
+                try:
+                    await self.market.cancel_job(parse_job_id(info.id))
+                except ContractError as error:
+                    # It may have ended, or been cancelled, since we looked.
+                    now = await self.market.get_job(parse_job_id(info.id))
+                    if now is not None and now.status.is_hot and not now.has_cancel_request:
+                        return f"{info.id}: {error}"
+            return None
+
+        failures = [text for text in await asyncio.gather(*map(cancel_one, hot)) if text]
+        if failures:
+            raise DeepSquareError("not cancelled: " + "; ".join(failures))
+
+    # ------------------------------------------------------------------ output
+
+    async def logs(self, job_id: str, *, follow: bool = True) -> AsyncIterator[LogLine]:
+        """The lines of a job's output, oldest first; with `follow` until the job is at its end, else what there is now."""
+        if not follow:
+            async for line in self._logs.read(job_id, follow=False, ended=None):
+                yield line
+            return
+        ended = asyncio.Event()
+
+        async def wait_for_end() -> None:
+            async for _ in self.watch([job_id]):
+                pass
+            ended.set()
+
+        waiter = asyncio.create_task(wait_for_end())
+        try:
+            async for line in self._logs.read(job_id, follow=True, ended=ended):
+                yield line
+        finally:
+            waiter.cancel()
+            await asyncio.gather(waiter, return_exceptions=True)
+
+    async def log_tail(self, job_id: str, lines: int = 20) -> list[str]:
+        """The last lines of a job's output so far, safe to print on a terminal."""
+        return await self._logs.tail(job_id, lines)
+
+
+class Job:
+    """The handle of one job."""
+
+    def __init__(self, client: Client, job_id: str, locked: Decimal | None) -> None:
+        self._client = client
+        self.id = job_id
+        """0x and 64 hex digits."""
+        self.locked = locked
+        """The credits that its purchase locked; None for a handle made from an id."""
+
+    def __repr__(self) -> str:
+        return f"Job({self.id})"
+
+    async def info(self) -> JobInfo:
+        """How the job stands now."""
+        return (await self._client.jobs([self.id]))[0]
+
+    async def wait(self) -> JobInfo:
+        """How the job stands at its end; cancel the waiting as you like, the job goes on."""
+        async for info in self._client.watch([self.id]):
+            if info.status.is_cold:
+                return info
+        raise AssertionError("unreachable: a watch ends with the job's end")
+
+    async def cancel(self) -> None:
+        """Ask for its end."""
+        await self._client.cancel([self.id])
+
+    def logs(self, *, follow: bool = True) -> AsyncIterator[LogLine]:
+        """Its output; see `Client.logs`."""
+        return self._client.logs(self.id, follow=follow)
+
+
+class _Subscriber:
+    """One watch: the hot jobs that it waits for, and which of them changed."""
+
+    def __init__(self, job_ids: set[bytes]) -> None:
+        self.job_ids = job_ids
+        self._changed: set[bytes] = set()
+        self._event = asyncio.Event()
+
+    def tell(self, changed: set[bytes]) -> None:
+        mine = changed & self.job_ids
+        if mine:
+            self._changed |= mine
+            self._event.set()
+
+    async def next(self) -> set[bytes]:
+        """The jobs that changed; after a long silence all of them, so that nothing is missed for ever."""
+        try:
+            await asyncio.wait_for(self._event.wait(), _SILENCE_SECONDS)
+        except TimeoutError:
+            return set(self.job_ids)
+        self._event.clear()
+        changed, self._changed = self._changed & self.job_ids, set()
+        return changed
+
+
+def _job_name(name: str | None) -> bytes:
+    # What a pipeline calls its jobs is nobody's business on a public chain, unless the user says so.
+    raw = (name if name is not None else secrets.token_hex(8)).encode()
+    if len(raw) > 32 or b"\0" in raw:
+        raise ValueError(f"name is {name!r}, but a public job name has at most 32 bytes and no NUL")
+    return raw.ljust(32, b"\0")
+
+
+__all__ = ["Client", "Job", "JobInfo", "LogLine", "sanitize"]

@@ -1,0 +1,42 @@
+"""Exact money: credits are whole numbers of wei (10**-18 credit) inside, and Decimal at the edge. Never float."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation, localcontext
+
+WEI_PER_CREDIT = 10**18
+# A uint256 has 78 digits: no sum or conversion may round below that.
+_PRECISION = 100
+
+
+def to_wei(credits: Decimal | int | str, *, field: str = "credits") -> int:
+    """The wei in an amount of credits; exact.
+
+    Raises:
+        ValueError: not a number, negative, more than 18 decimals, or a float (which is never exact).
+    """
+    if isinstance(credits, float):
+        raise ValueError(f"{field} must be a Decimal, an integer or a string, not the float {credits!r}: floats round money")
+    try:
+        with localcontext(prec=_PRECISION):
+            wei = Decimal(credits) * WEI_PER_CREDIT
+    except InvalidOperation:
+        raise ValueError(f"{field} is {credits!r}, which is not a number; write for example 12.5") from None
+    if not wei.is_finite() or wei < 0:
+        raise ValueError(f"{field} is {credits}, but an amount is 0 or more")
+    if wei != wei.to_integral_value():
+        raise ValueError(f"{field} is {credits}, but credits have at most 18 decimals")
+    return int(wei)
+
+
+def from_wei(wei: int) -> Decimal:
+    """The exact amount of credits, without trailing zeros, of a number of wei."""
+    with localcontext(prec=_PRECISION):
+        credits = Decimal(wei) / WEI_PER_CREDIT
+        return credits.quantize(Decimal(1)) if credits == credits.to_integral_value() else credits.normalize()
+
+
+def format_credits(wei: int, decimals: int = 4) -> str:
+    """An amount for people: rounded half up to `decimals` digits, with separators of thousands."""
+    with localcontext(prec=_PRECISION):
+        return f"{(Decimal(wei) / WEI_PER_CREDIT).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP):,f}"

@@ -1,0 +1,127 @@
+"""The meta-scheduler: gives each pending job to a provider that fits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+
+from eth_utils import to_checksum_address
+
+from deepsquare.chain.errors import ContractError
+from deepsquare.chain.market import Market
+from deepsquare.chain.types import JobRecord, JobStatus, Provider, to_hex
+from deepsquare.chain.watch import JobWatch
+from deepsquare.errors import ConnectionFailedError
+
+_log = logging.getLogger(__name__)
+
+# A provider may be about to register again, so that a job isn't given up at once.
+_GIVE_UP_SECONDS = 30.0
+_TICK_SECONDS = 5.0
+
+
+class MetaScheduler:
+    """Assigns jobs; the chain is its only state, so that it can be killed and started at will."""
+
+    def __init__(self, market: Market, ws_url: str | None) -> None:
+        """`market` signs with an account that has METASCHEDULER_ROLE."""
+        self._market, self._ws_url = market, ws_url
+        self._hot: dict[bytes, JobRecord] = {}
+        self._seen_at: dict[tuple[bytes, JobStatus], float] = {}
+        self._refused: dict[bytes, set[str]] = {}
+        self._refusals_cursor = 0
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until cancelled; what fails for a while is tried again in the next round."""
+        start = await self._market.block_number()
+        self._hot = {job.job_id: job for job in await self._market.all_jobs() if job.status.is_hot}
+        watcher = asyncio.create_task(self._watch(start + 1))
+        try:
+            while True:
+                try:
+                    await self._round()
+                except ConnectionFailedError as error:
+                    _log.warning("%s; trying again", error)
+                    await asyncio.sleep(1)
+                try:
+                    await asyncio.wait_for(self._wake.wait(), _TICK_SECONDS)
+                except TimeoutError:
+                    if watcher.done():
+                        watcher.result()
+                self._wake.clear()
+        finally:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+
+    async def _watch(self, from_block: int) -> None:
+        async for changed in JobWatch(self._market, self._ws_url, from_block=from_block).changes():
+            for record in await self._market.get_jobs(sorted(changed)):
+                if record is not None and record.status.is_hot:
+                    self._hot[record.job_id] = record
+                elif record is not None:
+                    self._hot.pop(record.job_id, None)
+            self._wake.set()
+
+    async def _round(self) -> None:
+        pending = [job for job in self._hot.values() if job.status is JobStatus.PENDING]
+        now = time.monotonic()
+        self._seen_at = {
+            (job.job_id, job.status): self._seen_at.get((job.job_id, job.status), now) for job in self._hot.values()
+        }
+        if pending:
+            providers = await self._market.providers()
+            load = Counter(job.provider for job in self._hot.values())
+            await self._read_refusals()
+            for job in sorted(pending, key=lambda job: job.job_id):
+                await self._carefully(job, self._assign(job, providers, load, self._refused.get(job.job_id, set())))
+        timeout = int(await self._market.read("Constants", "claimJobTimeout"))
+        for job in list(self._hot.values()):
+            waited = now - self._seen_at.get((job.job_id, job.status), now)
+            if job.status is JobStatus.META_SCHEDULED and waited > timeout:
+                await self._carefully(job, self._market.time_out_job(job.job_id))
+
+    async def _carefully(self, job: JobRecord, action: object) -> None:
+        try:
+            await action  # type: ignore[misc]  # any coroutine of the market
+        except ContractError as error:
+            # Usually the job has moved on since we looked; the truth comes with the next event.
+            _log.info("job %s: %s", to_hex(job.job_id), error)
+            record = await self._market.get_job(job.job_id)
+            if record is not None:
+                self._hot[job.job_id] = record
+
+    async def _assign(self, job: JobRecord, providers: list[Provider], load: Counter[str], refused: set[str]) -> None:
+        """Give the job to the cheapest provider that fits, the one with fewer jobs among equals."""
+        fits = [p for p in providers if job.definition.fits(p.hardware) and p.address not in refused]
+        affordable = [p for p in fits if job.definition.cost_per_minute(p.prices) <= job.max_cost]
+        if affordable:
+            best = min(affordable, key=lambda p: (job.definition.cost_per_minute(p.prices), load[p.address], p.address))
+            await self._market.meta_schedule(job.job_id, best.address)
+            load[best.address] += 1
+            self._hot.pop(job.job_id, None)
+            _log.info("job %s goes to %s", to_hex(job.job_id), best.address)
+            return
+        if time.monotonic() - self._seen_at[job.job_id, job.status] < _GIVE_UP_SECONDS:
+            return
+        if fits:
+            reason = "its credits buy no minute at any provider that could run it"
+        elif refused:
+            reason = "every provider that could run it has refused it"
+        else:
+            reason = "no provider of this grid is large enough for it"
+        await self._market.panic_job(job.job_id, reason)
+        self._hot.pop(job.job_id, None)
+        _log.info("job %s given up: %s", to_hex(job.job_id), reason)
+
+    async def _read_refusals(self) -> None:
+        """Learn which providers have refused which jobs, so that a job doesn't go round in circles."""
+        head = await self._market.block_number()
+        if head < self._refusals_cursor:
+            return
+        for log in await self._market.get_logs([("MetaScheduler", "JobRefusedEvent")], self._refusals_cursor, head):
+            data = bytes.fromhex(log["data"][2:])
+            self._refused.setdefault(data[:32], set()).add(to_checksum_address(data[44:64]))
+        self._refusals_cursor = head + 1

@@ -1,0 +1,283 @@
+"""The supervisor: claims the jobs of one provider, has them run by the batch scheduler, and reports their ends.
+
+A level-triggered loop: each round reads the truth (the chain, the scheduler, the journal), compares and acts. Events of the chain
+wake it, and a timer does. It can be killed at any instant: what it begins is journalled first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepsquare.chain.errors import ContractError
+from deepsquare.chain.market import Market
+from deepsquare.chain.types import JobRecord, JobStatus, Label, Prices, to_hex
+from deepsquare.chain.watch import JobWatch
+from deepsquare.errors import ApiError, ConnectionFailedError, GridError, SchedulerError
+from deepsquare.grid.supervisor.journal import Entry, Stage, SupervisorJournal
+from deepsquare.grid.supervisor.schedulers.base import BatchJob, BatchState, Phase, Scheduler
+from deepsquare.grid.supervisor.schedulers.slurm import RefusedError
+from deepsquare.grid.supervisor.spool import Spool
+
+_log = logging.getLogger(__name__)
+
+# How often the scheduler and the spool files are looked at while there are jobs, and the chain while there are none.
+_BUSY_SECONDS = 0.5
+_IDLE_SECONDS = 10.0
+# A job that was just submitted, or whose sbatch was cut off, may need a moment to show up in the scheduler's answer.
+_UNKNOWN_SECONDS = 10.0
+_JOBS_AT_ONCE = 16
+
+_ENDS = {
+    Phase.COMPLETED: JobStatus.FINISHED,
+    Phase.FAILED: JobStatus.FAILED,
+    Phase.CANCELLED: JobStatus.CANCELLED,
+    Phase.TIMED_OUT: JobStatus.OUT_OF_CREDITS,
+    Phase.LOST: JobStatus.PANICKED,
+}
+
+FetchScript = Callable[[bytes, str, str], Awaitable[str]]
+"""(job id, batch location hash, customer) → script."""
+ShipLines = Callable[[bytes, str, Sequence[tuple[bytes, int, int]]], Awaitable[None]]
+"""(job id, customer, lines of `Spool.read`) → when the logger has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the supervisor works with."""
+
+    market: Market
+    ws_url: str | None
+    scheduler: Scheduler
+    spool: Spool
+    fetch_script: FetchScript
+    ship_lines: ShipLines
+    variables: Mapping[str, str]
+    """The late-bound variables of every script."""
+
+
+class Supervisor:
+    """One provider's supervisor."""
+
+    def __init__(self, services: Services, *, state: Path) -> None:
+        self._services = services
+        self._market, self._scheduler, self._spool = services.market, services.scheduler, services.spool
+        self._journal = SupervisorJournal(state)
+        self._entries: dict[bytes, Entry] = {}
+        self._wake = asyncio.Event()
+        self._unknown_since: dict[bytes, float] = {}
+
+    async def register(self, prices: Prices, labels: Sequence[Label]) -> None:
+        """Announce this provider with the hardware that the scheduler has."""
+        hardware = await self._scheduler.probe()
+        await self._market.register(hardware, prices, labels)
+        _log.info(
+            "registered %s: %d node(s), %d CPUs, %d MB", self._market.account, hardware.nodes, sum(hardware.cpus), sum(hardware.mem_mb)
+        )
+
+    async def run(self) -> None:
+        """Work until cancelled; what fails for a while is tried again in the next round."""
+        start = await self._market.block_number()
+        watcher = asyncio.create_task(self._watch(start))
+        try:
+            await self._recover()
+            while True:
+                try:
+                    await self._round()
+                except (ConnectionFailedError, GridError) as error:
+                    _log.warning("%s; trying again", error)
+                    await asyncio.sleep(1)
+                timeout = _BUSY_SECONDS if self._entries else _IDLE_SECONDS
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), timeout)
+                self._wake.clear()
+                if watcher.done():
+                    # Work goes on by the timer, but nobody should have to guess why it is slow.
+                    watcher.result()
+        finally:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+            self._journal.close()
+
+    async def _watch(self, from_block: int) -> None:
+        async for _ in JobWatch(self._market, self._services.ws_url, from_block=from_block).changes():
+            self._wake.set()
+
+    # ------------------------------------------------------------------ rounds
+
+    async def _recover(self) -> None:
+        """Take up the journal's open jobs, and those on chain that a claim cut off before its line in the journal."""
+        self._entries = self._journal.open_entries()
+        hot = (JobStatus.SCHEDULED, JobStatus.RUNNING)
+        for record in await self._market.all_jobs():
+            mine = record.provider == self._market.account and record.status in hot
+            if mine and record.job_id not in self._entries:
+                minute = record.definition.cost_per_minute(await self._market.prices_of(record.job_id))
+                minutes = record.max_cost // minute if minute else 0
+                # Without a line in the journal sbatch can't have run: the line comes first.
+                self._keep(Entry(record.job_id, Stage.CLAIMED, record.customer, minutes, cancelled=record.has_cancel_request))
+        if self._entries:
+            _log.info("taking up %d job(s) of before", len(self._entries))
+
+    async def _round(self) -> None:
+        await self._claim()
+        if not self._entries:
+            return
+        states = await self._scheduler.states()
+        records = await self._market.get_jobs(list(self._entries))
+        limit = asyncio.Semaphore(_JOBS_AT_ONCE)
+
+        async def step(entry: Entry, record: JobRecord | None) -> None:
+            async with limit:
+                try:
+                    await self._step(entry, record, states.get(to_hex(entry.job_id)))
+                except (ContractError, ConnectionFailedError, SchedulerError, GridError) as error:
+                    # One job's trouble is no other job's: it is tried again in the next round.
+                    _log.warning("job %s: %s", to_hex(entry.job_id), error)
+
+        await asyncio.gather(*map(step, list(self._entries.values()), records))
+
+    async def _claim(self) -> None:
+        while (claim := await self._market.claim_next_job()) is not None:
+            _log.info("claimed job %s for %d min", to_hex(claim.job_id), claim.max_minutes)
+            self._keep(Entry(claim.job_id, Stage.CLAIMED, claim.customer, claim.max_minutes))
+        while (job_id := await self._market.claim_next_cancelling_job()) is not None:
+            entry = self._entries.get(job_id)
+            if entry is not None:
+                entry.cancelled = True
+                self._keep(entry)
+
+    def _keep(self, entry: Entry) -> None:
+        self._journal.save(entry)
+        if entry.stage is Stage.DONE:
+            self._entries.pop(entry.job_id, None)
+            self._unknown_since.pop(entry.job_id, None)
+        else:
+            self._entries[entry.job_id] = entry
+
+    # ------------------------------------------------------------------ one job
+
+    async def _step(self, entry: Entry, record: JobRecord | None, state: BatchState | None) -> None:
+        """Bring one job as far as it can go now."""
+        if record is None or record.status.is_cold or record.provider != self._market.account:
+            # Somebody else ended it on chain, or took it away: nothing of it may go on here.
+            if state is not None and not state.phase.is_end:
+                await self._scheduler.cancel(state.scheduler_id)
+            self._finish(entry)
+        elif entry.stage is Stage.CLAIMED and state is None:
+            await self._launch(entry, record)
+        elif state is None:
+            await self._unknown(entry, record)
+        else:
+            await self._follow(entry, record, state)
+
+    async def _launch(self, entry: Entry, record: JobRecord) -> None:
+        name = to_hex(entry.job_id)
+        if entry.cancelled or record.has_cancel_request:
+            await self._report(entry, record, JobStatus.CANCELLED, error="cancelled before it was submitted")
+            return
+        try:
+            script = await self._services.fetch_script(entry.job_id, record.definition.batch_location_hash, entry.customer)
+        except ApiError as error:
+            await self._report(entry, record, JobStatus.FAILED, error=f"its script can't be had: {error}")
+            return
+        output = self._spool.create(name)
+        # From here on only the scheduler knows whether the job was submitted; it is never submitted twice.
+        entry.stage = Stage.SUBMITTING
+        self._keep(entry)
+        definition = record.definition
+        try:
+            entry.scheduler_id = await self._scheduler.submit(
+                BatchJob(
+                    name=name,
+                    script=script,
+                    minutes=entry.minutes,
+                    tasks=definition.ntasks,
+                    cpus_per_task=definition.cpus_per_task,
+                    mem_per_cpu_mb=definition.mem_per_cpu_mb,
+                    gpus=definition.gpus,
+                    output=output,
+                    variables=self._services.variables,
+                )
+            )
+        except RefusedError as error:
+            _log.warning("job %s refused: %s", name, error)
+            await self._market.refuse_job(entry.job_id)
+            self._finish(entry)
+            return
+        entry.stage = Stage.SUBMITTED
+        self._keep(entry)
+        _log.info("submitted job %s as %s", name, entry.scheduler_id)
+
+    async def _unknown(self, entry: Entry, record: JobRecord) -> None:
+        """The scheduler doesn't know a job that was, or may have been, submitted."""
+        since = self._unknown_since.setdefault(entry.job_id, time.monotonic())
+        if time.monotonic() - since >= _UNKNOWN_SECONDS:
+            await self._report(entry, record, JobStatus.PANICKED, error="the scheduler does not know the job (any more)")
+
+    async def _follow(self, entry: Entry, record: JobRecord, state: BatchState) -> None:
+        self._unknown_since.pop(entry.job_id, None)
+        if entry.stage is not Stage.SUBMITTED:
+            entry.stage, entry.scheduler_id = Stage.SUBMITTED, state.scheduler_id
+            self._keep(entry)
+        if entry.cancelled and not state.phase.is_end:
+            await self._scheduler.cancel(state.scheduler_id)
+        started = state.start_time > 0 and state.phase is not Phase.QUEUED
+        if started and record.status is JobStatus.SCHEDULED:
+            # Also for a job that has ended already: only what ran is billed, and only RUNNING jobs can finish.
+            await self._market.set_job_status(entry.job_id, JobStatus.RUNNING)
+        await self._ship(entry, final=state.phase.is_end)
+        if state.phase.is_end:
+            seconds = max(state.end_time - state.start_time, 1) if started else 0
+            await self._report(
+                entry,
+                record,
+                _ENDS[state.phase],
+                minutes=-(-seconds // 60),
+                error=_reason(state),
+                exit_code=state.exit_code * 256 + state.signal,
+            )
+
+    async def _ship(self, entry: Entry, *, final: bool) -> None:
+        """Write the output since the last time to the logger; the logger ignores what it has already."""
+        name = to_hex(entry.job_id)
+        while lines := self._spool.read(name, entry.log_offset, final=final):
+            await self._services.ship_lines(entry.job_id, entry.customer, lines)
+            entry.log_offset = lines[-1][2]
+            self._keep(entry)
+
+    async def _report(
+        self, entry: Entry, record: JobRecord, status: JobStatus, *, minutes: int = 0, error: str = "", exit_code: int = 0
+    ) -> None:
+        await self._market.set_job_status(entry.job_id, status, minutes=minutes, error=error, exit_code=exit_code)
+        _log.info("job %s ended: %s, %d min %s", to_hex(entry.job_id), status.name, minutes, error)
+        self._finish(entry)
+
+    def _finish(self, entry: Entry) -> None:
+        entry.stage = Stage.DONE
+        self._keep(entry)
+        self._spool.remove(to_hex(entry.job_id))
+
+
+def _reason(state: BatchState) -> str:
+    """Why a job did not finish, in words for its customer; empty for one that did."""
+    if state.phase is Phase.COMPLETED:
+        return ""
+    if state.phase is Phase.TIMED_OUT:
+        return "the time that its credits bought is over"
+    if state.phase is Phase.CANCELLED:
+        return "cancelled"
+    if state.phase is Phase.LOST:
+        return f"the provider lost it: {state.reason}"
+    if "OUT_OF_MEMORY" in state.reason:
+        return "it used more memory than it asked for"
+    if state.signal:
+        return f"killed by signal {state.signal}"
+    return f"exit code {state.exit_code}" if state.exit_code else state.reason
+
+
