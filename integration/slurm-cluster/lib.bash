@@ -52,6 +52,8 @@ use_state_dir() {
     CONF=$STATE_DIR/etc/slurm.conf
     MUNGE_SOCKET=$STATE_DIR/munge/socket
     LOG_DIR=$STATE_DIR/log
+    # Also the sign that the directory is ours: --purge removes nothing else.
+    LOCK=$STATE_DIR/.slurm-cluster.lock
 }
 
 # What the cluster was made with. Kept as KEY=VALUE lines and read as data, never run.
@@ -74,7 +76,7 @@ save_settings() {
 
 # One of up and down at a time works on a state directory.
 lock_state_dir() {
-    exec 9>"$STATE_DIR/lock"
+    exec 9>"$LOCK"
     flock -w 90 9 || die "another up or down has been working on $STATE_DIR for 90 seconds"
 }
 
@@ -83,7 +85,7 @@ node_name() { printf '%s-n%s' "$NAME" "$1"; }
 # A command of Slurm against this cluster, never waiting long for a dead controller.
 slurm() { SLURM_CONF=$CONF timeout 15 "$@"; }
 
-# pids_with FILE LINE PROGRAM: processes running PROGRAM whose /proc/PID/FILE (cmdline or environ) has exactly that entry.
+# pids_with cmdline|environ ENTRY [PROGRAM]: processes that have exactly this argument or variable, and run PROGRAM.
 # This is what tells our processes from a stranger who got the number in a stale pid file, and finds those without one.
 pids_with() {
     local file pid exe
@@ -93,7 +95,7 @@ pids_with() {
         exe=$(readlink "/proc/$pid/exe" 2>/dev/null) || continue
         exe=${exe% (deleted)}
         # Debian's alternatives make slurmctld a link to slurmctld-wlm.
-        if [[ ${exe##*/} == "$3" || ${exe##*/} == "$3-wlm" ]]; then printf '%s\n' "$pid"; fi
+        if [[ -z ${3:-} || ${exe##*/} == "$3" || ${exe##*/} == "$3-wlm" ]]; then printf '%s\n' "$pid"; fi
     done < <(grep -lzxF -e "$2" /proc/[0-9]*/"$1" 2>/dev/null || true)
 }
 
@@ -131,22 +133,46 @@ stop_pids() {
     done
 }
 
-# The cgroups that slurmd made for our nodes: v1 has one a controller, v2 one scope a node.
+# The v2 cgroup below which Slurm works: the parent of the first process's, which is the mount itself on most hosts.
+cgroup_v2_base() {
+    local init
+    init=$(sed -n 's/^0:://p' /proc/1/cgroup)
+    init=${init%/*}
+    printf '%s%s' "$CGROUP_ROOT" "$init"
+}
+
+# The cgroups of our nodes. v1: one a controller, made by slurmd. v2: one for the steps, made by slurmd, and one for slurmd.
 node_cgroups() {
-    local index node path
+    local index node path slice
+    slice=$(cgroup_v2_base)/system.slice
     for ((index = 1; index <= NODES; index++)); do
         node=$(node_name "$index")
-        for path in "$CGROUP_ROOT"/*/"slurm_$node" "$CGROUP_ROOT"/*/"${node}_slurmstepd.scope" "$CGROUP_ROOT/${node}_slurmstepd.scope"; do
+        for path in "$CGROUP_ROOT"/*/"slurm_$node" "$slice/${node}_slurmstepd.scope" "$slice/${node}_slurmd.scope"; do
             if [ -d "$path" ]; then printf '%s\n' "$path"; fi
         done
     done
 }
 
-# Slurm's step managers of this cluster, and whatever runs inside its cgroups.
+remove_cgroups() {
+    local path try
+    for ((try = 0; try < 20; try++)); do
+        while IFS= read -r path; do
+            find "$path" -depth -type d -exec rmdir {} \; 2>/dev/null || true
+        done < <(node_cgroups)
+        [ -n "$(node_cgroups)" ] || return 0
+        # The kernel lets go of a cgroup a moment after its last process.
+        sleep 0.1
+    done
+    return 1
+}
+
+# Slurm's step managers of this cluster, and whatever its jobs left running: inside its cgroups, or, where jobs are not in
+# cgroups, with the name of one of its nodes in their environment.
 leftover_pids() {
-    local path
+    local index path
     {
         pids_with environ "SLURM_CONF=$CONF" slurmstepd
+        for ((index = 1; index <= NODES; index++)); do pids_with environ "SLURMD_NODENAME=$(node_name "$index")"; done
         while IFS= read -r path; do
             find "$path" -name cgroup.procs -exec cat {} + 2>/dev/null || true
         done < <(node_cgroups)

@@ -1,0 +1,194 @@
+# Used by `up`: what this host offers to a cluster, and the files that a cluster is made of.
+# Sourced after lib.bash, never run.
+# shellcheck shell=bash
+
+max() { printf '%s' $(($1 > $2 ? $1 : $2)); }
+
+host_memory_mb() {
+    local kilobytes limit
+    kilobytes=$(awk '/^MemTotal:/ {print $2}' /proc/meminfo)
+    # In a container the limit of its cgroup is what there really is. "No limit" is a word, or a number near 2^63.
+    for limit in "$CGROUP_ROOT/memory.max" "$CGROUP_ROOT/memory/memory.limit_in_bytes"; do
+        limit=$(cat "$limit" 2>/dev/null || true)
+        if [[ $limit =~ ^[0-9]{1,16}$ ]] && [ $((limit / 1024)) -lt "$kilobytes" ]; then kilobytes=$((limit / 1024)); fi
+    done
+    printf '%s' $((kilobytes / 1024))
+}
+
+can_make_cgroup_in() {
+    local probe="$1/$NAME-probe"
+    mkdir "$probe" 2>/dev/null && rmdir "$probe"
+}
+
+# Gives the children of a v2 cgroup the controllers that Slurm needs; Slurm 22.05 doesn't do that above its own cgroups.
+delegate_controllers() {
+    local controller
+    for controller in cpuset cpu memory; do
+        grep -qsw "$controller" "$1/cgroup.controllers" || return 1
+        grep -qsw "$controller" "$1/cgroup.subtree_control" || printf '+%s' "$controller" 2>/dev/null >"$1/cgroup.subtree_control" || return 1
+    done
+}
+
+# Prints v1, v2 or none: the cgroups in which Slurm can hold jobs here. Slurm knows no mixture of v2 and v1 controllers.
+usable_cgroups() {
+    local base controller
+    if [ "$(stat -fc %T "$CGROUP_ROOT" 2>/dev/null)" = cgroup2fs ]; then
+        base=$(cgroup_v2_base)
+        if [ "$(wc -l </proc/self/cgroup)" -eq 1 ] && can_make_cgroup_in "$base" && delegate_controllers "$base" &&
+            mkdir -p "$base/system.slice" 2>/dev/null && delegate_controllers "$base/system.slice"; then
+            printf v2
+            return
+        fi
+    else
+        for controller in freezer memory cpuset cpuacct; do
+            can_make_cgroup_in "$CGROUP_ROOT/$controller" || break
+        done && printf v1 && return
+    fi
+    printf none
+}
+
+# Whether the kernel counts swap in cgroups; where it doesn't, Slurm must not try to limit it.
+limits_swap() { [ -e "$CGROUP_ROOT/memory/memory.memsw.limit_in_bytes" ] || compgen -G "$CGROUP_ROOT/*/memory.swap.max" >/dev/null; }
+
+# Binding to the loopback address works when the host's name means 127.0.0.1: Slurm binds to the address of that name.
+name_is_loopback() { [ "$(getent ahostsv4 "$(hostname)" 2>/dev/null | awk 'NR == 1 {print $1}')" = 127.0.0.1 ]; }
+
+# Whether nobody listens on the cluster's ports: the controller has PORT, the nodes the ones after it.
+ports_free() {
+    local listening hex port
+    # 0A is the state LISTEN.
+    listening=$(awk '$4 == "0A" {print substr($2, length($2) - 3)}' /proc/net/tcp /proc/net/tcp6 2>/dev/null || true)
+    for ((port = PORT; port <= PORT + NODES; port++)); do
+        printf -v hex '%04X' "$port"
+        if grep -qx "$hex" <<<"$listening"; then return 1; fi
+    done
+}
+
+choose_ports() {
+    local low=20000 high try
+    # Below the range from which the kernel hands out ports to everybody who connects.
+    read -r high _ </proc/sys/net/ipv4/ip_local_port_range || high=32768
+    if [ "$high" -lt 22000 ]; then low=61000 high=65000; fi
+    for ((try = 0; try < 200; try++)); do
+        PORT=$((low + RANDOM % (high - low - NODES - 1)))
+        if ports_free; then return; fi
+    done
+    die "found no free range of $((NODES + 1)) ports between $low and $high"
+}
+
+make_directories() {
+    local index file
+    install -d -m 0755 "$STATE_DIR"/{etc,log,spool}
+    install -d -m 0755 -o "$CONTROLLER_ACCOUNT" "$STATE_DIR/run"
+    install -d -m 0700 -o "$CONTROLLER_ACCOUNT" "$STATE_DIR/state"
+    install -d -m 0755 -o "$MUNGE_ACCOUNT" "$STATE_DIR/munge"
+    # munged insists that nobody else can write where its files are; its log and pid are therefore in its own directory.
+    if [ ! -s "$STATE_DIR/munge/key" ]; then
+        mungekey --create --force --keyfile="$STATE_DIR/munge/key"
+        chown "$MUNGE_ACCOUNT" "$STATE_DIR/munge/key"
+        chmod 0400 "$STATE_DIR/munge/key"
+    fi
+    for file in slurmctld.log jobcomp.txt; do
+        [ -e "$LOG_DIR/$file" ] || install -m 0644 -o "$CONTROLLER_ACCOUNT" /dev/null "$LOG_DIR/$file"
+    done
+    for ((index = 1; index <= NODES; index++)); do install -d -m 0755 "$STATE_DIR/spool/$(node_name "$index")"; done
+    # No daemon runs, so these are of killed ones, and their numbers may belong to strangers by now.
+    rm -f "$STATE_DIR"/run/*.pid
+}
+
+write_cgroup_conf() {
+    local binds=$1
+    printf '# Written by %s.\nCgroupPlugin=autodetect\nCgroupMountpoint=%s\n' "$HERE/up" "$CGROUP_ROOT"
+    if [ "$CGROUPS" = v2 ]; then printf 'IgnoreSystemd=yes\n'; fi
+    if [ "$CGROUPS" != none ]; then
+        printf 'ConstrainCores=%s\nConstrainRAMSpace=yes\n' "$binds"
+        if limits_swap; then printf 'ConstrainSwapSpace=yes\nAllowedSwapSpace=0\n'; fi
+    fi
+}
+
+write_slurm_conf() {
+    local binds=$1 tracking task_plugin=() gather limits='' communication=''
+    if [ "$binds" = yes ]; then task_plugin+=(task/affinity); fi
+    if [ "$CGROUPS" = none ]; then
+        tracking=proctrack/linuxproc gather=jobacct_gather/linux
+        # The kernel doesn't hold a job to its memory here, so Slurm measures it and stops the job.
+        limits='JobAcctGatherParams=OverMemoryKill'
+    else
+        tracking=proctrack/cgroup gather=jobacct_gather/cgroup
+        task_plugin=(task/cgroup "${task_plugin[@]}")
+    fi
+    [ ${#task_plugin[@]} -gt 0 ] || task_plugin=(task/none)
+    if name_is_loopback; then communication='CommunicationParameters=NoInAddrAny,NoCtldInAddrAny'; fi
+    cat <<CONF
+# Written by $HERE/up and rewritten at each start of the whole cluster.
+ClusterName=$NAME
+SlurmctldHost=$(hostname -s)(127.0.0.1)
+SlurmctldPort=$PORT
+$communication
+AuthType=auth/munge
+AuthInfo=socket=$MUNGE_SOCKET
+CredType=cred/munge
+SlurmUser=$CONTROLLER_ACCOUNT
+SlurmdUser=root
+
+StateSaveLocation=$STATE_DIR/state
+SlurmdSpoolDir=$STATE_DIR/spool/%n
+SlurmctldPidFile=$STATE_DIR/run/slurmctld.pid
+SlurmdPidFile=$STATE_DIR/run/%n.pid
+SlurmctldLogFile=$LOG_DIR/slurmctld.log
+SlurmdLogFile=$LOG_DIR/%n.log
+SlurmctldDebug=info
+SlurmdDebug=info
+MailProg=/bin/true
+MpiDefault=none
+
+# Jobs: what they may use, and how they end.
+ProctrackType=$tracking
+TaskPlugin=$(IFS=, && printf '%s' "${task_plugin[*]}")
+JobAcctGatherType=$gather
+JobAcctGatherFrequency=task=2
+$limits
+PropagateResourceLimits=NONE
+JobRequeue=0
+OverTimeLimit=0
+KillWait=5
+InactiveLimit=0
+
+# Finished jobs stay visible for a day; all of them end in the completion log.
+MinJobAge=86400
+MaxJobCount=100000
+AccountingStorageType=accounting_storage/none
+JobCompType=jobcomp/filetxt
+JobCompLoc=$LOG_DIR/jobcomp.txt
+
+# Quick turn-round rather than throughput.
+SchedulerType=sched/backfill
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=10000,sched_interval=5,bf_interval=1
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+EpilogMsgTime=0
+
+# A node that comes back is used again, whatever took it away. Its size is what is written here, not what the host has.
+ReturnToService=2
+SlurmdTimeout=300
+SlurmctldTimeout=60
+SlurmdParameters=config_overrides
+DefMemPerCPU=$(max 1 $((MEMORY_MB / CPUS)))
+NodeName=$NAME-n[1-$NODES] NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=[$((PORT + 1))-$((PORT + NODES))] CPUs=$CPUS RealMemory=$MEMORY_MB State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=01:00:00 State=UP
+CONF
+}
+
+write_configuration() {
+    local binds=no
+    # Every node believes that the host's first cores are its own: binding is right for one node with real CPUs only.
+    if [ "$NODES" -eq 1 ] && [ "$CPUS" -le "$(nproc)" ]; then binds=yes; fi
+    write_cgroup_conf "$binds" >"$STATE_DIR/etc/cgroup.conf"
+    write_slurm_conf "$binds" >"$CONF"
+    save_settings
+    if [ "$CGROUPS" = none ]; then
+        say "no usable cgroups: processes are followed by proctrack/linuxproc, and memory is polled instead of enforced by the kernel"
+    fi
+    name_is_loopback || say "the host's name doesn't mean 127.0.0.1, so the daemons listen on every interface (munge authenticates each message)"
+}
+
