@@ -115,13 +115,21 @@ def load(name: str | None = None) -> Context:
     path = _file(name)
     try:
         values = json.loads(read_private(path))
-        values |= {key: os.environ[f"DEEPSQUARE_{key.upper()}"] for key in _OVERRIDES if os.environ.get(f"DEEPSQUARE_{key.upper()}")}
+        values |= {
+            key: os.environ[f"DEEPSQUARE_{key.upper()}"]
+            for key in _OVERRIDES
+            if os.environ.get(f"DEEPSQUARE_{key.upper()}")
+        }
         return Context.model_validate(values)
     except FileNotFoundError:
-        there = f"There are: {', '.join(known)}" if known else "There are none; `deepsquare grid up` makes one called local"
+        there = (
+            f"There are: {', '.join(known)}" if known else "There are none; `deepsquare grid up` makes one called local"
+        )
         raise ConfigError(f"there is no context {name!r}. {there}") from None
     except (ValueError, ValidationError) as error:
-        raise ConfigError(f"the context file {path} is damaged ({type(error).__name__}); make the context anew") from None
+        raise ConfigError(
+            f"the context file {path} is damaged ({type(error).__name__}); make the context anew"
+        ) from None
 
 
 def wallet_file(name: str) -> Path:
@@ -144,7 +152,9 @@ def open_wallet(context: Context) -> Wallet:
         return wallet
     keystore = wallet_file(context.wallet)
     if not keystore.exists():
-        raise ConfigError(f"the wallet {context.wallet!r} of the context {context.name!r} has no keystore file at {keystore}")
+        raise ConfigError(
+            f"the wallet {context.wallet!r} of the context {context.name!r} has no keystore file at {keystore}"
+        )
     return Wallet.open(keystore, _password(keystore))
 
 

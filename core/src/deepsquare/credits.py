@@ -16,7 +16,9 @@ def to_wei(credits: Decimal | int | str, *, field: str = "credits") -> int:
         ValueError: not a number, negative, more than 18 decimals, or a float (which is never exact).
     """
     if isinstance(credits, float):
-        raise ValueError(f"{field} must be a Decimal, an integer or a string, not the float {credits!r}: floats round money")
+        raise ValueError(
+            f"{field} must be a Decimal, an integer or a string, not the float {credits!r}: floats round money"
+        )
     try:
         with localcontext(prec=_PRECISION):
             wei = Decimal(credits) * WEI_PER_CREDIT

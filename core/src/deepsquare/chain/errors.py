@@ -37,7 +37,7 @@ class UnknownRevertError(ContractError):
         return f"the contract refused: {arguments['reason']}"
 
 
-class InsufficientFunds(ContractError):  # noqa: N818 (the contract's own name)
+class InsufficientFunds(ContractError):
     """Less credit than needed: of the balance, of the allowance, or below the market's minimum."""
 
     signature = "InsufficientFunds(uint256,uint256)"
@@ -52,7 +52,7 @@ class InsufficientFunds(ContractError):  # noqa: N818 (the contract's own name)
         )
 
 
-class NewJobRequestDisabled(ContractError):  # noqa: N818
+class NewJobRequestDisabled(ContractError):
     """The market takes no new jobs."""
 
     signature = "NewJobRequestDisabled()"
@@ -62,7 +62,7 @@ class NewJobRequestDisabled(ContractError):  # noqa: N818
         return "the market takes no new jobs at the moment; try again later"
 
 
-class InvalidJobDefinition(ContractError):  # noqa: N818
+class InvalidJobDefinition(ContractError):
     """Zero tasks, CPUs or memory, or an empty hash."""
 
     signature = "InvalidJobDefinition()"

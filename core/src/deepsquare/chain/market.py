@@ -72,7 +72,9 @@ class Market:
                 ("providerJobQueues", "ProviderJobQueues"),
                 ("jobs", "JobRepository"),
             ):
-                contracts[name] = w3.eth.contract(address=await main.functions[getter]().call(), abi=artifact(name)["abi"])
+                contracts[name] = w3.eth.contract(
+                    address=await main.functions[getter]().call(), abi=artifact(name)["abi"]
+                )
             sender = None
             if wallet is not None:
                 assert lock_folder is not None, "a wallet needs a folder for the lock on its nonces"
@@ -186,9 +188,7 @@ class Market:
                     found.append(provider)
         return found
 
-    async def get_logs(
-        self, events: Iterable[tuple[str, str]], from_block: int, to_block: int
-    ) -> list[dict[str, Any]]:
+    async def get_logs(self, events: Iterable[tuple[str, str]], from_block: int, to_block: int) -> list[dict[str, Any]]:
         """The logs of some events (contract, event) in a range of blocks, both ends included, oldest first."""
         pairs = list(events)
         return list(

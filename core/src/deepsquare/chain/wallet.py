@@ -76,7 +76,9 @@ class Wallet:
         from eth_account import Account
 
         if path.exists():
-            raise ConfigError(f"the keystore {path} exists already; choose another name, or remove it if it holds nothing")
+            raise ConfigError(
+                f"the keystore {path} exists already; choose another name, or remove it if it holds nothing"
+            )
         key = secrets.token_bytes(32)
         keystore = Account.encrypt(key, password, iterations=scrypt_n)
         write_private(path, json.dumps(keystore))

@@ -86,4 +86,3 @@ class JobWatch:
                 _log.debug("the subscription to new blocks ended: %s", type(error).__name__)
             self._subscribed = False
             await asyncio.sleep(_RECONNECT_SECONDS)
-

@@ -1,0 +1,8 @@
+"""The `deepsquare` command."""
+
+
+def main() -> None:
+    """The entry point of the command."""
+    from deepsquare.cli.app import run
+
+    run()

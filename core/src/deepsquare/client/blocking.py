@@ -126,6 +126,10 @@ class BlockingClient:
         """The last lines of a job's output so far, safe to print on a terminal."""
         return self._call(self._client.log_tail, job_id, lines)
 
+    def funds(self) -> tuple[Decimal, Decimal]:
+        """The own balance and allowance, in credits."""
+        return self._call(self._client.funds)
+
     def set_allowance(self, credits: Decimal | int | str) -> None:
         """Let the market lock up to this amount of the own credits from now on."""
         self._call(self._client.set_allowance, credits)

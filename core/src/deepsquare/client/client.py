@@ -172,6 +172,13 @@ class Client:
         funding.check_funds(locked, balance=balance, allowance=allowance)
         return locked
 
+    async def funds(self) -> tuple[Decimal, Decimal]:
+        """The own balance, and what the market may still take of it, in credits."""
+        balance, allowance = await asyncio.gather(
+            self.market.balance_of(self.account), self.market.allowance_of(self.account)
+        )
+        return from_wei(balance), from_wei(allowance)
+
     async def set_allowance(self, credits: Decimal | int | str) -> None:
         """Let the market lock up to this amount of the own credits from now on."""
         await self.market.approve(to_wei(credits, field="allowance"))

@@ -1,4 +1,4 @@
-"""What only this machine knows of its submissions: written before anything is bought, so that no purchase is ever without a trace."""
+"""What only this machine knows of its submissions: written before anything is bought, so that no purchase is without a trace."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ class Journal:
         """Close the file."""
         self._db.close()
 
-    def intend(self, *, location_hash: str, context: str, customer: str, labels: Mapping[str, str], locked: int) -> None:
+    def intend(
+        self, *, location_hash: str, context: str, customer: str, labels: Mapping[str, str], locked: int
+    ) -> None:
         """Note that a job is about to be bought for `locked` wei."""
         self._db.execute(
             "INSERT INTO submissions (location_hash, context, customer, labels, locked, created_at) VALUES (?, ?, ?, ?, ?, ?)",

@@ -63,7 +63,8 @@ class SupervisorJournal:
     def open_entries(self) -> dict[bytes, Entry]:
         """All jobs whose end is not on chain yet."""
         rows = self._db.execute(
-            "SELECT job_id, state, customer, minutes, scheduler_id, log_offset, cancelled FROM jobs WHERE state != ?", (Stage.DONE,)
+            "SELECT job_id, state, customer, minutes, scheduler_id, log_offset, cancelled FROM jobs WHERE state != ?",
+            (Stage.DONE,),
         )
         return {row[0]: Entry(row[0], Stage(row[1]), *row[2:6], cancelled=bool(row[6])) for row in rows}
 

@@ -77,7 +77,11 @@ class Supervisor:
         hardware = await self._scheduler.probe()
         await self._market.register(hardware, prices, labels)
         _log.info(
-            "registered %s: %d node(s), %d CPUs, %d MB", self._market.account, hardware.nodes, sum(hardware.cpus), sum(hardware.mem_mb)
+            "registered %s: %d node(s), %d CPUs, %d MB",
+            self._market.account,
+            hardware.nodes,
+            sum(hardware.cpus),
+            sum(hardware.mem_mb),
         )
 
     async def run(self) -> None:
@@ -120,7 +124,9 @@ class Supervisor:
                 minute = record.definition.cost_per_minute(await self._market.prices_of(record.job_id))
                 minutes = record.max_cost // minute if minute else 0
                 # Without a line in the journal sbatch can't have run: the line comes first.
-                self._keep(Entry(record.job_id, Stage.CLAIMED, record.customer, minutes, cancelled=record.has_cancel_request))
+                self._keep(
+                    Entry(record.job_id, Stage.CLAIMED, record.customer, minutes, cancelled=record.has_cancel_request)
+                )
         if self._entries:
             _log.info("taking up %d job(s) of before", len(self._entries))
 
@@ -182,7 +188,9 @@ class Supervisor:
             await self._report(entry, record, JobStatus.CANCELLED, error="cancelled before it was submitted")
             return
         try:
-            script = await self._services.fetch_script(entry.job_id, record.definition.batch_location_hash, entry.customer)
+            script = await self._services.fetch_script(
+                entry.job_id, record.definition.batch_location_hash, entry.customer
+            )
         except ApiError as error:
             await self._report(entry, record, JobStatus.FAILED, error=f"its script can't be had: {error}")
             return
@@ -218,7 +226,9 @@ class Supervisor:
         """The scheduler doesn't know a job that was, or may have been, submitted."""
         since = self._unknown_since.setdefault(entry.job_id, time.monotonic())
         if time.monotonic() - since >= _UNKNOWN_SECONDS:
-            await self._report(entry, record, JobStatus.PANICKED, error="the scheduler does not know the job (any more)")
+            await self._report(
+                entry, record, JobStatus.PANICKED, error="the scheduler does not know the job (any more)"
+            )
 
     async def _follow(self, entry: Entry, record: JobRecord, state: BatchState) -> None:
         self._unknown_since.pop(entry.job_id, None)
@@ -252,7 +262,14 @@ class Supervisor:
             self._keep(entry)
 
     async def _report(
-        self, entry: Entry, record: JobRecord, status: JobStatus, *, minutes: int = 0, error: str = "", exit_code: int = 0
+        self,
+        entry: Entry,
+        record: JobRecord,
+        status: JobStatus,
+        *,
+        minutes: int = 0,
+        error: str = "",
+        exit_code: int = 0,
     ) -> None:
         await self._market.set_job_status(entry.job_id, status, minutes=minutes, error=error, exit_code=exit_code)
         _log.info("job %s ended: %s, %d min %s", to_hex(entry.job_id), status.name, minutes, error)
@@ -279,5 +296,3 @@ def _reason(state: BatchState) -> str:
     if state.signal:
         return f"killed by signal {state.signal}"
     return f"exit code {state.exit_code}" if state.exit_code else state.reason
-
-

@@ -72,7 +72,9 @@ class Slurm:
         try:
             entry = pwd.getpwnam(account)
         except KeyError:
-            raise ConfigError(f"the account {account!r} that jobs should run as does not exist; make it with useradd") from None
+            raise ConfigError(
+                f"the account {account!r} that jobs should run as does not exist; make it with useradd"
+            ) from None
         if entry.pw_uid == 0:
             raise ConfigError("jobs never run as root: name an unprivileged account")
         self.uid, self.gid = entry.pw_uid, entry.pw_gid
@@ -142,14 +144,18 @@ class Slurm:
         )
         nodes = [line.split() for line in output.splitlines()]
         if not nodes:
-            raise SchedulerError(f"the partition {self._partition!r} of this Slurm has no nodes (sinfo shows the partitions)")
+            raise SchedulerError(
+                f"the partition {self._partition!r} of this Slurm has no nodes (sinfo shows the partitions)"
+            )
         return Hardware(
             gpus=tuple(_gpus(node[3]) for node in nodes),
             cpus=tuple(int(node[1]) for node in nodes),
             mem_mb=tuple(int(node[2].rstrip("+")) for node in nodes),
         )
 
-    async def _run(self, program: str, *arguments: str, stdin: str = "", variables: dict[str, str] | None = None) -> str:
+    async def _run(
+        self, program: str, *arguments: str, stdin: str = "", variables: dict[str, str] | None = None
+    ) -> str:
         try:
             process = await asyncio.create_subprocess_exec(
                 program,
@@ -170,7 +176,9 @@ class Slurm:
         except TimeoutError:
             process.kill()
             await process.wait()
-            raise SchedulerError(f"{program} gave no answer in {_COMMAND_TIMEOUT_SECONDS:.0f} s; is slurmctld running?") from None
+            raise SchedulerError(
+                f"{program} gave no answer in {_COMMAND_TIMEOUT_SECONDS:.0f} s; is slurmctld running?"
+            ) from None
         if process.returncode == 0:
             return output.decode("utf-8", "replace")
         text = errors.decode("utf-8", "replace").strip().replace(f"{program}: error: ", "")

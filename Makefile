@@ -1,0 +1,17 @@
+# Each target calls one documented command; see README.md.
+.PHONY: demo test lint bench setup
+
+demo:
+	integration/demo
+
+test: setup lint
+	.venv/bin/python -m pytest
+
+lint: setup
+	integration/lint
+
+bench: setup
+	.venv/bin/python tests/bench/overhead.py
+
+setup:
+	integration/setup

@@ -1,0 +1,141 @@
+"""`deepsquare grid`: a grid of your own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deepsquare.cli.app import EXIT_NOT_FINISHED, fail
+from deepsquare.cli.show import print_json
+
+app = typer.Typer(no_args_is_help=True, help="Run a complete grid on this machine: chain, contracts and all services.")
+
+State = Annotated[
+    Path | None,
+    typer.Option(
+        "--state", help="Where the grid keeps everything. [default: $DEEPSQUARE_STATE, or /var/lib/deepsquare for root]"
+    ),
+]
+_SERVICES = ("logger", "sbatch-api", "metascheduler", "supervisor")
+
+
+def _state(state: Path | None) -> Path:
+    from deepsquare.grid.local.control import default_state
+
+    return state.absolute() if state is not None else default_state()
+
+
+def _say(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+@app.command()
+def up(
+    state: State = None,
+    cluster: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder with `up` and `down` scripts of a private Slurm cluster, such as integration/slurm-cluster."
+        ),
+    ] = None,
+    slurm_conf: Annotated[Path | None, typer.Option(help="The slurm.conf of a running cluster to use instead.")] = None,
+    partition: Annotated[str | None, typer.Option(help="The partition for jobs. [default: main]")] = None,
+    runtime: Annotated[Path | None, typer.Option(help="A Python environment to put first on the PATH of jobs.")] = None,
+    context: Annotated[str | None, typer.Option(help="The name of the context to write. [default: local]")] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SERVICE", help=f"Leave a service out, to run it by `grid serve`: {', '.join(_SERVICES)}."
+        ),
+    ] = None,
+) -> None:
+    """Start a grid and wait until it works; what it was started with is remembered.
+
+    Example: deepsquare grid up --cluster integration/slurm-cluster
+    """
+    from deepsquare.grid.local.control import Settings
+    from deepsquare.grid.local.control import up as start
+
+    unknown = set(without or ()) - set(_SERVICES)
+    if unknown:
+        fail(f"there is no service {unknown.pop()!r}; there are {', '.join(_SERVICES)}", 2)
+    config = start(
+        Settings(
+            state=_state(state),
+            context=context,
+            cluster=cluster.absolute() if cluster else None,
+            slurm_conf=slurm_conf.absolute() if slurm_conf else None,
+            partition=partition,
+            runtime=runtime.absolute() if runtime else None,
+            without=frozenset(without or ()),
+        ),
+        _say,
+    )
+    print(
+        f"grid up: context {config.context}, chain {config.rpc_url}, sbatch API http://{config.sbatch_endpoint}/graphql"
+    )
+
+
+@app.command()
+def down(state: State = None) -> None:
+    """Stop the grid, its private cluster and its account. The chain's state stays, so that `up` goes on where it was."""
+    from deepsquare.grid.local.control import down as stop
+
+    stop(_state(state), _say)
+
+
+@app.command()
+def status(state: State = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Say whether the grid is up, and where its parts are. Exit code 3 when it is down."""
+    from deepsquare.grid.config import GridConfig
+    from deepsquare.grid.local.control import running_pid
+
+    folder = _state(state)
+    config = GridConfig.load(folder)
+    pid = running_pid(folder)
+    fields = {"state": str(folder), "up": pid is not None, "pid": pid}
+    if config is not None:
+        fields |= {
+            "context": config.context,
+            "chain": config.rpc_url,
+            "metascheduler": config.metascheduler,
+            "sbatch_api": config.sbatch_endpoint,
+            "logger": config.logger_endpoint,
+            "slurm_conf": None if config.slurm_conf is None else str(config.slurm_conf),
+            "partition": config.partition,
+            "account": config.account,
+            "log": str(folder / "log" / "grid.log"),
+        }
+    if as_json:
+        print_json(fields)
+    else:
+        for key, value in fields.items():
+            print(f"{key:14} {'-' if value is None else value}")
+    if pid is None:
+        raise typer.Exit(EXIT_NOT_FINISHED)
+
+
+@app.command()
+def serve(
+    service: Annotated[str, typer.Argument(help=f"One of {', '.join(_SERVICES)}.")],
+    state: State = None,
+) -> None:
+    """Run one service in the foreground, with the settings of a state folder.
+
+    Example: deepsquare grid up --without supervisor, then deepsquare grid serve supervisor
+    """
+    if service not in _SERVICES:
+        fail(f"there is no service {service!r}; there are {', '.join(_SERVICES)}", 2)
+    from deepsquare.grid.config import GridConfig
+    from deepsquare.grid.services import SERVICES
+
+    config = GridConfig.load(_state(state))
+    if config is None:
+        fail(f"there are no settings in {_state(state)}; run `deepsquare grid up` first")
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    asyncio.run(SERVICES[service](config, lambda: print(f"{service} is up", flush=True)))  # type: ignore[arg-type]

@@ -1,0 +1,199 @@
+"""`deepsquare submit` and `deepsquare job`."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deepsquare.cli.app import EXIT_NOT_FINISHED, fail
+from deepsquare.cli.show import job_json, print_json, print_table
+
+if TYPE_CHECKING:
+    from deepsquare.client.client import Client, Job
+    from deepsquare.client.job import JobInfo
+
+app = typer.Typer(no_args_is_help=True, help="Your jobs: list, show, read their output, cancel.")
+
+JobId = Annotated[
+    str, typer.Argument(metavar="ID", help="A job's id (0x...) or number, as `deepsquare job list` prints it.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON: money as exact strings of credits, times in ISO 8601.")]
+
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+
+def submit(
+    file: Annotated[Path, typer.Argument(help="A workflow file, YAML or JSON.", exists=True, dir_okay=False)],
+    credits: Annotated[str | None, typer.Option(help="Lock this many credits, for example 5 or 12.5.")] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Lock what this much time costs instead: 30s, 10m, 1h30m.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="A public name on chain; a random tag when left out.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show state changes and output until the end.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Buy a job that runs a workflow file.
+
+    What the job doesn't use of its credits comes back when it ends.
+
+    Example: deepsquare submit hello.yaml --credits 5 --watch
+    """
+    from deepsquare.workflow import load
+
+    if (credits is None) == (time_limit is None):
+        fail("say how much the job may use: either --credits 5 or --time-limit 10m", 2)
+    workflow = load(file)
+    limit = None if time_limit is None else _duration(time_limit)
+
+    async def work() -> int:
+        from deepsquare.client.client import Client
+
+        async with Client() as client:
+            job = await client.submit(
+                workflow, credits=credits, time_limit=limit, name=name, labels={"file": file.name}
+            )
+            if not watch:
+                _announce(await job.info(), as_json)
+                return 0
+            if not as_json:
+                print(f"job {job.id} bought, {job.locked:f} credits locked", flush=True)
+            info = await _watch(client, job, quiet=as_json)
+            if as_json:
+                print_json(job_json(info, {}))
+            return _verdict(info, quiet=as_json)
+
+    raise typer.Exit(asyncio.run(work()))
+
+
+def _announce(info: JobInfo, as_json: bool) -> None:
+    if as_json:
+        print_json(job_json(info, {}))
+    else:
+        print(info.id)
+
+
+def _duration(text: str) -> timedelta:
+    match = _DURATION.fullmatch(text)
+    if not text or match is None or not any(match.groups()):
+        fail(f"--time-limit is {text!r}; write for example 30s, 10m or 1h30m", 2)
+    hours, minutes, seconds = (int(group or 0) for group in match.groups())
+    return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+
+
+async def _watch(client: Client, job: Job, *, quiet: bool) -> JobInfo:
+    """Print state changes and output lines as they come; how the job stands at its end."""
+    from deepsquare.client.logs import sanitize
+
+    async def print_output() -> None:
+        async for line in job.logs():
+            if not quiet:
+                print(sanitize(line.data), flush=True)
+
+    output = asyncio.create_task(print_output())
+    last = None
+    try:
+        async for info in client.watch([job.id]):
+            last = info
+            if not quiet and info.status.is_hot:
+                provider = f" on {info.provider}" if info.provider else ""
+                print(f"[{info.status.name}{provider}]", flush=True)
+        await output
+    finally:
+        output.cancel()
+        await asyncio.gather(output, return_exceptions=True)
+    assert last is not None
+    return last
+
+
+def _verdict(info: JobInfo, *, quiet: bool) -> int:
+    from deepsquare.chain.types import JobStatus
+
+    if not quiet:
+        reason = f": {info.error}" if info.error else ""
+        print(f"[{info.status.name}{reason}] billed {info.billed:f}, refunded {info.refunded:f} credits")
+    return 0 if info.status is JobStatus.FINISHED else EXIT_NOT_FINISHED
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List your jobs, oldest first, with what you call them and what they cost."""
+    from deepsquare.client.blocking import BlockingClient
+    from deepsquare.tasks.report import format_time, short_id
+
+    with BlockingClient() as client:
+        infos, labels = client.jobs(), client.labels()
+    if as_json:
+        print_json([job_json(info, labels.get(info.location_hash, {})) for info in infos])
+        return
+    rows = []
+    for info in infos:
+        mine = labels.get(info.location_hash, {})
+        rows.append(
+            [
+                short_id(info.id),
+                " ".join(mine.values()) or info.name,
+                info.status.name,
+                f"{info.submitted_at.astimezone():%Y-%m-%d %H:%M:%S}",
+                format_time(info.run_time),
+                f"{info.locked:.4f}",
+                "-" if info.billed is None else f"{info.billed:.4f}",
+                "-" if info.refunded is None else f"{info.refunded:.4f}",
+            ]
+        )
+    print_table(
+        ["ID", "NAME", "STATUS", "SUBMITTED", "RAN", "LOCKED", "BILLED", "REFUNDED"],
+        rows,
+        right=frozenset({4, 5, 6, 7}),
+    )
+
+
+@app.command()
+def show(job_id: JobId, as_json: Json = False) -> None:
+    """Show everything about one job."""
+    from deepsquare.client.blocking import BlockingClient
+
+    with BlockingClient() as client:
+        info = client.job(job_id).info()
+        fields = job_json(info, client.labels().get(info.location_hash, {}))
+    if as_json:
+        print_json(fields)
+        return
+    for key, value in fields.items():
+        print(f"{key:15} {'-' if value is None or value == '' else value}")
+
+
+@app.command()
+def logs(
+    job_id: JobId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until the job ends.")] = False,
+    raw: Annotated[bool, typer.Option(help="Print the bytes as they are, also control characters.")] = False,
+) -> None:
+    """Print a job's output. Only its owner can read it."""
+    from deepsquare.client.blocking import BlockingClient
+    from deepsquare.client.logs import sanitize
+
+    with BlockingClient() as client:
+        for line in client.logs(client.job(job_id).id, follow=follow):
+            if raw:
+                sys.stdout.buffer.write(line.data + b"\n")
+                sys.stdout.buffer.flush()
+            else:
+                print(sanitize(line.data), flush=True)
+
+
+@app.command()
+def cancel(job_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Jobs to end.")]) -> None:
+    """Ask for the end of jobs; what they did not use comes back."""
+    from deepsquare.client.blocking import BlockingClient
+
+    with BlockingClient() as client:
+        ids = [client.job(job_id).id for job_id in job_ids]
+        client.cancel(ids)
+        for info in client.jobs(ids):
+            print(f"{info.id} {info.status.name}{' (cancelling)' if info.status.is_hot else ''}")

@@ -1,0 +1,77 @@
+"""Output for people (tables, plain when piped) and for programs (JSON)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deepsquare.client.job import JobInfo
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON: amounts as exact strings, times in ISO 8601."""
+    json.dump(value, sys.stdout, indent=2, default=_encode)
+    sys.stdout.write("\n")
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    raise TypeError(type(value).__name__)
+
+
+def job_json(info: JobInfo, labels: Mapping[str, str]) -> dict[str, Any]:
+    """A job as the JSON of the command line; times in ISO 8601, durations in seconds, money in credits."""
+    return {
+        "id": info.id,
+        "name": info.name,
+        "labels": dict(labels),
+        "status": info.status.name,
+        "provider": info.provider,
+        "submitted_at": info.submitted_at,
+        "started_at": info.started_at,
+        "ended_at": info.ended_at,
+        "queue_seconds": info.queue_time,
+        "run_seconds": info.run_time,
+        "locked": info.locked,
+        "billed": info.billed,
+        "refunded": info.refunded,
+        "exit_code": info.exit_code,
+        "signal": info.signal,
+        "error": info.error,
+    }
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:
+    """Print a table: with rich on a terminal, else aligned plain text. `right` names the columns to align right."""
+    if sys.stdout.isatty():
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for number, name in enumerate(header):
+            table.add_column(name, justify="right" if number in right else "left", no_wrap=True)
+        for row in rows:
+            # Text, since cells hold other people's words, which must not be taken for markup.
+            table.add_row(*map(Text, row))
+        Console().print(table)
+        return
+    lines = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (
+            cell.rjust(width) if number in right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        print("  ".join(cells).rstrip())

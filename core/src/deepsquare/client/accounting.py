@@ -1,0 +1,139 @@
+"""Whether the money adds up: jobs, balances and the Transfer events of the credit token, to the wei."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from eth_utils import keccak, to_checksum_address
+
+from deepsquare.chain.rpc import request
+from deepsquare.chain.types import JobStatus, to_hex
+from deepsquare.credits import from_wei
+
+if TYPE_CHECKING:
+    from deepsquare.chain.market import Market
+
+# Transfer(address indexed from, address indexed to, uint256 value), of ERC-20 (EIP-20)
+_TRANSFER = "0x" + keccak(text="Transfer(address,address,uint256)").hex()
+_BLOCKS_A_CALL = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was checked."""
+
+    what: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Transfer:
+    transaction: str
+    source: str
+    target: str
+    value: int
+
+
+async def check(market: Market, customer: str) -> list[Check]:
+    """Hold a customer's jobs against the token's events.
+
+    For each job: what its purchase moved into the market is what the job says it locked, and that is billed + refunded,
+    where refunded is what its last transaction moved back. And for the customer, the providers and the market: the balance is
+    the sum of all their transfers.
+    """
+    transfers = await _transfers(market)
+    by_transaction: dict[str, list[_Transfer]] = defaultdict(list)
+    for transfer in transfers:
+        by_transaction[transfer.transaction].append(transfer)
+    records = [record for record in await market.get_jobs(await market.job_ids_of(customer)) if record is not None]
+    opened, closed = await _transactions_of_jobs(market)
+    house = market.address("MetaScheduler")
+    checks = []
+    wrong: list[str] = []
+    cold = 0
+    for record in records:
+        locked = _moved(by_transaction[opened[record.job_id]], customer, house)
+        if locked != record.max_cost:
+            wrong.append(
+                f"{to_hex(record.job_id)}: locked {from_wei(record.max_cost)}, but {from_wei(locked)} was transferred"
+            )
+        if record.status.is_hot:
+            continue
+        cold += 1
+        last = by_transaction[closed[record.job_id]]
+        refunded = _moved(last, house, customer)
+        if locked != record.final_cost + refunded:
+            wrong.append(
+                f"{to_hex(record.job_id)}: locked {from_wei(locked)} is not billed {from_wei(record.final_cost)} + refunded "
+                f"{from_wei(refunded)}"
+            )
+        paid = _moved(last, house, record.provider)
+        if paid > record.final_cost:
+            wrong.append(
+                f"{to_hex(record.job_id)}: the provider got {from_wei(paid)} of a bill of {from_wei(record.final_cost)}"
+            )
+    checks.append(
+        Check(
+            "locked = billed + refunded",
+            not wrong,
+            "; ".join(wrong) or f"for each of {cold} ended job(s); {len(records) - cold} still hot",
+        )
+    )
+    providers = {record.provider for record in records if int(record.provider, 16)}
+    accounts = [("wallet", customer), *(("provider", address) for address in sorted(providers)), ("contract", house)]
+    for role, address in accounts:
+        balance = await market.balance_of(address)
+        total = sum(t.value for t in transfers if t.target == address) - sum(
+            t.value for t in transfers if t.source == address
+        )
+        detail = f"{address}: {balance} wei"
+        checks.append(
+            Check(
+                f"{role}'s balance = its transfers",
+                balance == total,
+                detail if balance == total else f"{detail}, but {total}",
+            )
+        )
+    return checks
+
+
+def _moved(transfers: list[_Transfer], source: str, target: str) -> int:
+    return sum(t.value for t in transfers if t.source == source and t.target == target)
+
+
+async def _transfers(market: Market) -> list[_Transfer]:
+    logs = await _all_logs(market, {"address": market.address("Credit"), "topics": [_TRANSFER]})
+    return [
+        _Transfer(log["transactionHash"], _address(log["topics"][1]), _address(log["topics"][2]), int(log["data"], 16))
+        for log in logs
+    ]
+
+
+async def _transactions_of_jobs(market: Market) -> tuple[dict[bytes, str], dict[bytes, str]]:
+    """For each job the transactions that made it and that ended it."""
+    created, moved = (market.topic("JobRepository", event) for event in ("JobCreated", "JobTransitionEvent"))
+    logs = await _all_logs(market, {"address": market.address("JobRepository"), "topics": [[created, moved]]})
+    opened, closed = {}, {}
+    for log in logs:
+        data = bytes.fromhex(log["data"][2:])
+        if log["topics"][0] == created:
+            opened[data[:32]] = log["transactionHash"]
+        elif JobStatus(data[95]).is_cold:
+            closed[data[:32]] = log["transactionHash"]
+    return opened, closed
+
+
+async def _all_logs(market: Market, query: dict[str, Any]) -> list[dict[str, Any]]:
+    head = await market.block_number()
+    logs: list[dict[str, Any]] = []
+    for start in range(0, head + 1, _BLOCKS_A_CALL):
+        window = {"fromBlock": hex(start), "toBlock": hex(min(head, start + _BLOCKS_A_CALL - 1))}
+        logs += await request(market.w3, "eth_getLogs", query | window)
+    return logs
+
+
+def _address(topic: str) -> str:
+    return to_checksum_address("0x" + topic[-40:])

@@ -1,0 +1,136 @@
+"""Each service of a grid, built from the grid's settings and run until cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from deepsquare.chain.market import Market
+from deepsquare.chain.types import Label, Prices, to_hex
+from deepsquare.errors import ConfigError
+from deepsquare.grid.config import GridConfig
+from deepsquare.grid.keys import open_key
+from deepsquare.grid.logger import GridLogger
+from deepsquare.grid.metascheduler.metascheduler import MetaScheduler
+from deepsquare.grid.sbatch_api import SbatchApi
+from deepsquare.grid.supervisor.log_writer import LogWriter
+from deepsquare.grid.supervisor.schedulers.slurm import Slurm
+from deepsquare.grid.supervisor.scripts import fetch_script
+from deepsquare.grid.supervisor.spool import Spool
+from deepsquare.grid.supervisor.supervisor import Services, Supervisor
+
+Ready = Callable[[], None]
+"""Called once, when the service works."""
+
+
+@asynccontextmanager
+async def open_market(config: GridConfig, key: str | None) -> AsyncIterator[Market]:
+    """The market, as one of the grid's accounts, or for reading only.
+
+    Raises:
+        ConfigError: the contracts are not deployed.
+    """
+    if config.metascheduler is None:
+        raise ConfigError("the grid's contracts are not deployed yet; run `deepsquare grid up`")
+    market = await Market.open(
+        config.rpc_url,
+        config.metascheduler,
+        wallet=None if key is None else open_key(config.state, key),
+        lock_folder=config.state / "locks",
+    )
+    try:
+        yield market
+    finally:
+        await market.close()
+
+
+async def run_logger(config: GridConfig, ready: Ready) -> None:
+    """The grid logger."""
+    async with AsyncExitStack() as stack:
+        market = await stack.enter_async_context(open_market(config, None))
+        await stack.enter_async_context(
+            GridLogger(chain=market, state_dir=config.state / "logger", port=config.ports.logger)
+        )
+        ready()
+        await asyncio.Event().wait()
+
+
+async def run_sbatch_api(config: GridConfig, ready: Ready) -> None:
+    """The sbatch API."""
+    async with AsyncExitStack() as stack:
+        market = await stack.enter_async_context(open_market(config, None))
+        await stack.enter_async_context(
+            SbatchApi(
+                chain=market,
+                state_dir=config.state / "sbatch-api",
+                port=config.ports.sbatch_api,
+                logger_endpoint=config.logger_endpoint,
+            )
+        )
+        ready()
+        await asyncio.Event().wait()
+
+
+async def run_metascheduler(config: GridConfig, ready: Ready) -> None:
+    """The meta-scheduler."""
+    async with open_market(config, "metascheduler") as market:
+        ready()
+        await MetaScheduler(market, config.ws_url).run()
+
+
+async def run_supervisor(config: GridConfig, ready: Ready) -> None:
+    """The provider's supervisor."""
+    scheduler = Slurm(account=config.account, partition=config.partition, slurm_conf=config.slurm_conf)
+    wallet = open_key(config.state, "provider")
+    folder = config.state / "supervisor"
+    folder.mkdir(mode=0o711, exist_ok=True)
+    writer = LogWriter(config.logger_endpoint, wallet)
+
+    async def fetch(job_id: bytes, location_hash: str, customer: str) -> str:
+        script, _ = await fetch_script(
+            config.sbatch_endpoint,
+            wallet=wallet,
+            job_id=to_hex(job_id),
+            batch_location_hash=location_hash,
+            customer=customer,
+        )
+        return script
+
+    async def ship(job_id: bytes, customer: str, lines: Sequence[tuple[bytes, int, int]]) -> None:
+        await writer.write(to_hex(job_id), customer, lines)
+
+    async with open_market(config, "provider") as market:
+        services = Services(
+            market=market,
+            ws_url=config.ws_url,
+            scheduler=scheduler,
+            spool=Spool(folder / "spool", uid=scheduler.uid, gid=scheduler.gid),
+            fetch_script=fetch,
+            ship_lines=ship,
+            variables=late_bound(config),
+        )
+        supervisor = Supervisor(services, state=folder / "journal.db")
+        prices = config.prices
+        await supervisor.register(
+            Prices(gpu=prices.gpu, cpu=prices.cpu, mem=prices.mem_mb),
+            [Label("os", "linux"), Label("scheduler", "slurm")],
+        )
+        ready()
+        try:
+            await supervisor.run()
+        finally:
+            await writer.close()
+
+
+def late_bound(config: GridConfig) -> dict[str, str]:
+    """The values of the variables that scripts leave to the provider (`deepsquare.compiler.LATE_BOUND`)."""
+    raise ConfigError("pending")
+
+
+SERVICES: dict[str, Callable[[GridConfig, Ready], Awaitable[None]]] = {
+    "logger": run_logger,
+    "sbatch-api": run_sbatch_api,
+    "metascheduler": run_metascheduler,
+    "supervisor": run_supervisor,
+}
