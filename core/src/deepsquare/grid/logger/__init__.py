@@ -1,0 +1,5 @@
+"""The grid logger: keeps the output of jobs for their customers."""
+
+from deepsquare.grid.logger.service import GridLogger
+
+__all__ = ["GridLogger"]
