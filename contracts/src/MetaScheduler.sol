@@ -100,6 +100,8 @@ contract MetaScheduler is AccessControl {
     ) external returns (bytes32) {
         if (!enableRequestNewJob) revert NewJobRequestDisabled();
         if (!JobRules.isJobDefinitionValid(_definition)) revert InvalidJobDefinition();
+        uint256 minimum = constants.minimumAmount();
+        if (_lockedCredits < minimum) revert InsufficientFunds(_lockedCredits, minimum);
         _checkFunds(msg.sender, _lockedCredits);
 
         Job memory job;
@@ -291,10 +293,8 @@ contract MetaScheduler is AccessControl {
         if (msg.sender != job.providerAddr) revert JobProviderOnly(msg.sender, job.providerAddr);
     }
 
-    /// @dev Reverts unless the market would accept the amount and the customer can pay it.
+    /// @dev Reverts unless the market can take that much from the customer.
     function _checkFunds(address customer, uint256 amount) private view {
-        uint256 minimum = constants.minimumAmount();
-        if (amount < minimum) revert InsufficientFunds(amount, minimum);
         uint256 available = Math.min(credit.balanceOf(customer), credit.allowance(customer, address(this)));
         if (amount > available) revert InsufficientFunds(available, amount);
     }

@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {JobRepository} from "../src/JobRepository.sol";
+import {MetaScheduler} from "../src/MetaScheduler.sol";
+import {ProviderJobQueues} from "../src/ProviderJobQueues.sol";
+import {Tools} from "../src/Tools.sol";
+import {IJobRepository} from "../src/interfaces/IJobRepository.sol";
+import {JobRules} from "../src/libraries/JobRules.sol";
+import {MarketTest} from "./utils/Market.sol";
+import {Vm} from "./utils/Vm.sol";
+import "../src/Types.sol";
+
+/// @notice The status machine, and what each step of a job's life records and announces.
+contract LifeTest is MarketTest {
+    // ------------------------------------------------------------------------------------------------ status machine
+
+    /// @notice Every pair of statuses against the table of the protocol.
+    function test_StatusMachine() public {
+        Tools tools = new Tools();
+        // Row: from; column: to; in the order of JobStatus. 1: allowed.
+        uint8[9][4] memory table = [
+            [0, 1, 0, 0, 1, 0, 0, 0, 1], // PENDING
+            [1, 0, 1, 0, 1, 0, 1, 0, 1], // META_SCHEDULED
+            [1, 0, 0, 1, 1, 0, 1, 0, 1], // SCHEDULED
+            [0, 0, 0, 0, 1, 1, 1, 1, 1] // RUNNING
+        ];
+        for (uint8 i = 0; i < 9; i++) {
+            for (uint8 j = 0; j < 9; j++) {
+                JobStatus from = JobStatus(i);
+                JobStatus to = JobStatus(j);
+                if (i == j) {
+                    vm.expectRevert(abi.encodeWithSelector(JobRules.SameStatusError.selector));
+                } else if (i > 3) {
+                    vm.expectRevert(abi.encodeWithSelector(JobRules.JobHotStatusOnly.selector, from));
+                } else if (table[i][j] == 0) {
+                    _expectInvalidTransition(from, to);
+                }
+                tools.checkNewJobStatus(from, to);
+            }
+        }
+    }
+
+    function test_HotAndCold() public {
+        Tools tools = new Tools();
+        for (uint8 i = 0; i < 9; i++) {
+            same(tools.isJobHot(JobStatus(i)) ? 1 : 0, i <= 3 ? 1 : 0, "hot");
+            same(tools.isJobCold(JobStatus(i)) ? 1 : 0, i <= 3 ? 0 : 1, "cold");
+            same(tools.isDelegateTopable(JobStatus(i)) ? 1 : 0, i == 2 || i == 3 ? 1 : 0, "topable");
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------------------- request
+
+    function test_RequestRecordsTheJob() public {
+        JobDefinition memory definition = _definition();
+        definition.uses = _labels();
+        definition.affinity = new Affinity[](1);
+        definition.affinity[0] = Affinity({label: Label({key: "zone", value: "ch"}), op: "=="});
+
+        vm.prank(CUSTOMER);
+        bytes32 id = market.requestNewJob(definition, LOCKED, "my job", true);
+
+        Job memory job = jobs.get(id);
+        same(job.jobId, id, "jobId");
+        same(job.customerAddr, CUSTOMER, "customer");
+        same(job.providerAddr, address(0), "provider");
+        same(abi.encode(job.definition), abi.encode(definition), "definition");
+        same(job.cost.maxCost, LOCKED, "maxCost");
+        yes(job.cost.delegateSpendingAuthority, "delegateSpendingAuthority");
+        same(job.time.submit, _now(), "submit");
+        same(job.time.start + job.time.end, 0, "start and end");
+        same(job.time.blockNumberStateChange, block.number, "block");
+        same(job.jobName, bytes32("my job"), "jobName");
+        same(credit.balanceOf(address(market)), LOCKED, "locked");
+    }
+
+    function test_RequestEvents() public {
+        bytes32 id = bytes32(uint256(1));
+        expectEmit(address(jobs));
+        emit IJobRepository.JobCreated(id);
+        expectEmit(address(market));
+        emit MetaScheduler.NewJobRequestEvent(id, CUSTOMER);
+        same(_request(), id, "the first id");
+    }
+
+    /// @notice Go clients cannot read a receipt with an anonymous log.
+    function test_RequestHasNoAnonymousLog() public {
+        vm.recordLogs();
+        _request();
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        same(logs.length, 3, "logs: created, requested, transfer");
+        for (uint256 i = 0; i < logs.length; i++) {
+            yes(logs[i].topics.length > 0, "a topic");
+        }
+    }
+
+    function test_IdsCountAndCustomersListOldestFirst() public {
+        bytes32 first = _request();
+        bytes32 second = _request();
+        same(first, bytes32(uint256(1)), "first");
+        same(second, bytes32(uint256(2)), "second");
+        same(jobs.jobIdCounter(), 2, "counter");
+
+        bytes32[] memory ids = jobs.getByCustomer(CUSTOMER);
+        same(ids.length, 2, "jobs of the customer");
+        same(ids[0], first, "oldest first");
+        same(jobs.jobIdByCustomer(CUSTOMER, 1), second, "by index");
+        same(jobs.getByCustomer(STRANGER).length, 0, "jobs of a stranger");
+    }
+
+    function test_RequestRefusesWhenClosed() public {
+        market.setEnableRequestNewJob(false);
+        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.NewJobRequestDisabled.selector));
+        _request();
+    }
+
+    function test_RequestRefusesEmptyDefinitions() public {
+        JobDefinition[4] memory bad = [_definition(), _definition(), _definition(), _definition()];
+        bad[0].ntasks = 0;
+        bad[1].cpusPerTask = 0;
+        bad[2].memPerCpu = 0;
+        bad[3].batchLocationHash = "";
+        for (uint256 i = 0; i < bad.length; i++) {
+            vm.expectRevert(abi.encodeWithSelector(MetaScheduler.InvalidJobDefinition.selector));
+            vm.prank(CUSTOMER);
+            market.requestNewJob(bad[i], LOCKED, "", false);
+        }
+    }
+
+    function test_RequestWithoutGpus() public {
+        JobDefinition memory definition = _definition();
+        definition.gpus = 0;
+        vm.prank(CUSTOMER);
+        market.requestNewJob(definition, LOCKED, "", false);
+    }
+
+    function test_RequestRefusesTooLittle() public {
+        same(constants.minimumAmount(), 1000, "minimum");
+        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.InsufficientFunds.selector, 999, 1000));
+        _request(999);
+        _request(1000);
+    }
+
+    function test_RequestRefusesMoreThanTheAllowance() public {
+        vm.prank(CUSTOMER);
+        credit.approve(address(market), LOCKED - 1);
+        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.InsufficientFunds.selector, LOCKED - 1, LOCKED));
+        _request();
+    }
+
+    function test_RequestRefusesMoreThanTheBalance() public {
+        vm.prank(CUSTOMER);
+        credit.approve(address(market), 100 * LOCKED);
+        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.InsufficientFunds.selector, 10 * LOCKED, 11 * LOCKED));
+        _request(11 * LOCKED);
+    }
+
+    // -------------------------------------------------------------------------------------------- the way to RUNNING
+
+    function test_MetaScheduleAssigns() public {
+        bytes32 id = _request();
+        vm.roll(105);
+        expectEmit(address(jobs));
+        emit IJobRepository.JobTransitionEvent(id, JobStatus.PENDING, JobStatus.META_SCHEDULED);
+        _schedule(id, PROVIDER);
+
+        _isIn(id, JobStatus.META_SCHEDULED);
+        same(jobs.get(id).providerAddr, PROVIDER, "provider");
+        same(jobs.get(id).time.blockNumberStateChange, 105, "block of the change");
+        same(jobs.assignedAt(id), _now(), "assigned at");
+        same(abi.encode(jobs.priceOf(id)), abi.encode(_prices()), "fixed prices");
+        _queued(PROVIDER, 1, 0, 0);
+    }
+
+    function test_MetaScheduleNeedsAJoinedProvider() public {
+        bytes32 id = _request();
+        _register(STRANGER, _prices());
+        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.ProviderNotJoined.selector));
+        _schedule(id, STRANGER);
+
+        providers.ban(PROVIDER);
+        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.ProviderNotJoined.selector));
+        _schedule(id, PROVIDER);
+    }
+
+    function test_MetaScheduleNeedsAPendingJob() public {
+        vm.expectRevert(abi.encodeWithSelector(JobRepository.InvalidJob.selector));
+        _schedule(bytes32(uint256(77)), PROVIDER);
+
+        bytes32 id = _job(JobStatus.META_SCHEDULED);
+        vm.expectRevert(abi.encodeWithSelector(JobRules.SameStatusError.selector));
+        _schedule(id, OTHER);
+
+        _claim(PROVIDER);
+        _expectInvalidTransition(JobStatus.SCHEDULED, JobStatus.META_SCHEDULED);
+        _schedule(id, OTHER);
+    }
+
+    function test_ClaimAnnouncesWhatTheCreditsBuy() public {
+        bytes32 id = _job(JobStatus.META_SCHEDULED);
+        expectEmit(address(jobs));
+        emit IJobRepository.JobTransitionEvent(id, JobStatus.META_SCHEDULED, JobStatus.SCHEDULED);
+        expectEmit(address(market));
+        emit MetaScheduler.ClaimJobEvent(CUSTOMER, PROVIDER, id, uint64(LOCKED / PER_MINUTE), _definition());
+        _claim(PROVIDER);
+
+        same(providers.getJobCount(PROVIDER), 1, "jobs that the provider claimed");
+        _queued(PROVIDER, 0, 0, 0);
+    }
+
+    function test_ClaimWithoutJobs() public {
+        vm.expectRevert(abi.encodeWithSelector(ProviderJobQueues.NoJob.selector));
+        _claim(PROVIDER);
+    }
+
+    function test_RunningStampsTheStart() public {
+        bytes32 id = _job(JobStatus.SCHEDULED);
+        _pass(90);
+        _set(id, JobStatus.RUNNING, 0);
+        same(jobs.get(id).time.start, _now(), "start");
+        same(jobs.get(id).time.end, 0, "end");
+    }
+
+    // --------------------------------------------------------------------------------------- the provider's reports
+
+    function test_ProviderReportsOnlyRunningAndTheEnd() public {
+        bytes32 id = _job(JobStatus.META_SCHEDULED);
+        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.RunningColdStatusOnly.selector, JobStatus.SCHEDULED));
+        vm.prank(PROVIDER);
+        market.providerSetJobStatus(id, JobStatus.SCHEDULED, 0, "", 0);
+
+        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.RunningColdStatusOnly.selector, JobStatus.PENDING));
+        vm.prank(PROVIDER);
+        market.providerSetJobStatus(id, JobStatus.PENDING, 0, "", 0);
+    }
+
+    /// @notice The supervisor that missed RUNNING learns so, reports it and repeats the end.
+    function test_EndWithoutRunning() public {
+        bytes32 id = _job(JobStatus.SCHEDULED);
+        JobStatus[2] memory ends = [JobStatus.FINISHED, JobStatus.OUT_OF_CREDITS];
+        for (uint256 i = 0; i < ends.length; i++) {
+            _expectInvalidTransition(JobStatus.SCHEDULED, ends[i]);
+            vm.prank(PROVIDER);
+            market.providerSetJobStatus(id, ends[i], 1, "", 0);
+        }
+        _set(id, JobStatus.RUNNING, 0);
+        _set(id, JobStatus.FINISHED, 1);
+        _isIn(id, JobStatus.FINISHED);
+    }
+
+    function test_RepeatsAndLateReports() public {
+        bytes32 id = _job(JobStatus.RUNNING);
+        vm.expectRevert(abi.encodeWithSelector(JobRules.SameStatusError.selector));
+        vm.prank(PROVIDER);
+        market.providerSetJobStatus(id, JobStatus.RUNNING, 0, "", 0);
+
+        _set(id, JobStatus.FINISHED, 1);
+        vm.expectRevert(abi.encodeWithSelector(JobRules.SameStatusError.selector));
+        vm.prank(PROVIDER);
+        market.providerSetJobStatus(id, JobStatus.FINISHED, 1, "", 0);
+
+        vm.expectRevert(abi.encodeWithSelector(JobRules.JobHotStatusOnly.selector, JobStatus.FINISHED));
+        vm.prank(PROVIDER);
+        market.providerSetJobStatus(id, JobStatus.FAILED, 1, "", 0);
+    }
+
+    function test_OnlyTheJobsProviderReports() public {
+        bytes32 id = _job(JobStatus.SCHEDULED);
+        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.JobProviderOnly.selector, OTHER, PROVIDER));
+        vm.prank(OTHER);
+        market.providerSetJobStatus(id, JobStatus.RUNNING, 0, "", 0);
+
+        bytes32 pending = _request();
+        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.JobProviderOnly.selector, PROVIDER, address(0)));
+        vm.prank(PROVIDER);
+        market.providerSetJobStatus(pending, JobStatus.FAILED, 0, "", 0);
+    }
+
+    function test_EndRecordsErrorAndExitCode() public {
+        bytes32 id = _job(JobStatus.RUNNING);
+        _pass(60);
+        expectEmit(address(jobs));
+        emit IJobRepository.JobTransitionEvent(id, JobStatus.RUNNING, JobStatus.FAILED);
+        vm.prank(PROVIDER);
+        market.providerSetJobStatus(id, JobStatus.FAILED, 1, "step 3 failed", 137 * 256 + 9);
+
+        Job memory job = jobs.get(id);
+        same(bytes(job.lastError), "step 3 failed", "lastError");
+        same(uint256(uint64(job.exitCode)), 137 * 256 + 9, "exit code, raw");
+        same(job.time.end, _now(), "end");
+    }
+
+    function test_FailBeforeRunning() public {
+        JobStatus[2] memory from = [JobStatus.META_SCHEDULED, JobStatus.SCHEDULED];
+        for (uint256 i = 0; i < from.length; i++) {
+            bytes32 id = _job(from[i]);
+            _set(id, JobStatus.FAILED, 0);
+            _isIn(id, JobStatus.FAILED);
+            _queued(PROVIDER, 0, 0, 0);
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------------------- cancel
+
+    function test_CancelPendingEndsAtOnce() public {
+        bytes32 id = _request();
+        expectEmit(address(jobs));
+        emit IJobRepository.JobTransitionEvent(id, JobStatus.PENDING, JobStatus.CANCELLED);
+        _cancel(id);
+        Job memory job = jobs.get(id);
+        yes(job.hasCancelRequest, "hasCancelRequest");
+        same(job.time.end, _now(), "end");
+        same(credit.balanceOf(CUSTOMER), 10 * LOCKED, "all refunded");
+    }
+
+    function test_CancelGoesThroughTheProvider() public {
+        JobStatus[3] memory from = [JobStatus.META_SCHEDULED, JobStatus.SCHEDULED, JobStatus.RUNNING];
+        for (uint256 i = 0; i < from.length; i++) {
+            bytes32 id = _job(from[i]);
+            _cancel(id);
+            _isIn(id, from[i]);
+            yes(jobs.get(id).hasCancelRequest, "hasCancelRequest");
+            same(jobs.get(id).time.cancelRequestTimestamp, _now(), "time of the request");
+            yes(queues.hasCancellingJob(PROVIDER), "queued");
+
+            expectEmit(address(market));
+            emit MetaScheduler.ClaimNextCancellingJobEvent(CUSTOMER, PROVIDER, id);
+            vm.prank(PROVIDER);
+            market.claimNextCancellingJob();
+            no(queues.hasCancellingJob(PROVIDER), "noticed");
+
+            _set(id, JobStatus.CANCELLED, 0);
+            _isIn(id, JobStatus.CANCELLED);
+            _queued(PROVIDER, 0, 0, 0);
+        }
+    }
+
+    function test_CancelAgainAsksAgain() public {
+        bytes32 id = _job(JobStatus.RUNNING);
+        _cancel(id);
+        uint256 asked = _now();
+        _pass(60);
+        _cancel(id);
+        _queued(PROVIDER, 0, 1, 0);
+
+        vm.prank(PROVIDER);
+        market.claimNextCancellingJob();
+        _cancel(id);
+        _queued(PROVIDER, 0, 1, 0);
+        same(jobs.get(id).time.cancelRequestTimestamp, asked, "time of the first request");
+    }
+
+    function test_CancelOnlyByTheCustomerAndOnlyHot() public {
+        bytes32 id = _job(JobStatus.RUNNING);
+        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.CustomerOnly.selector, STRANGER, CUSTOMER));
+        vm.prank(STRANGER);
+        market.cancelJob(id);
+
+        _set(id, JobStatus.FINISHED, 1);
+        vm.expectRevert(abi.encodeWithSelector(JobRules.JobHotStatusOnly.selector, JobStatus.FINISHED));
+        _cancel(id);
+    }
+
+    // --------------------------------------------------------------------------------------------------------- panic
+
+    function test_PanicEndsEveryHotJobAtNoCost() public {
+        for (uint8 i = 0; i < 4; i++) {
+            bytes32 id = _job(JobStatus(i));
+            _pass(600);
+            vm.prank(SCHEDULER);
+            market.panicJob(id, "lost");
+
+            Job memory job = jobs.get(id);
+            same(uint256(job.status), uint256(JobStatus.PANICKED), "status");
+            same(job.time.panicTimestamp, _now(), "panic time");
+            same(job.time.end, _now(), "end");
+            same(bytes(job.lastError), "lost", "reason");
+            same(job.cost.finalCost, 0, "cost");
+            same(credit.balanceOf(CUSTOMER), 10 * LOCKED, "refund");
+            _queued(PROVIDER, 0, 0, 0);
+        }
+    }
+
+    function test_PanicCallers() public {
+        bytes32 id = _job(JobStatus.RUNNING);
+        address[3] memory callers = [CUSTOMER, OTHER, STRANGER];
+        for (uint256 i = 0; i < callers.length; i++) {
+            vm.expectRevert(abi.encodeWithSelector(MetaScheduler.CustomerMetaSchedulerProviderOnly.selector));
+            vm.prank(callers[i]);
+            market.panicJob(id, "");
+        }
+        vm.prank(PROVIDER);
+        market.panicJob(id, "the node burnt down");
+
+        vm.expectRevert(abi.encodeWithSelector(JobRules.SameStatusError.selector));
+        vm.prank(SCHEDULER);
+        market.panicJob(id, "");
+    }
+
+    // --------------------------------------------------------------------------------------------------------- reads
+
+    function test_ManyJobsInOneCall() public {
+        bytes32 first = _request();
+        bytes32 second = _job(JobStatus.RUNNING);
+        bytes32[] memory ids = new bytes32[](3);
+        (ids[0], ids[1], ids[2]) = (second, bytes32(uint256(77)), first);
+        Job[] memory found = jobs.getMany(ids);
+        same(abi.encode(found[0]), abi.encode(jobs.get(second)), "in the order asked for");
+        same(found[1].jobId, bytes32(0), "unknown");
+        same(abi.encode(found[2]), abi.encode(jobs.get(first)), "after an unknown one");
+    }
+
+    function test_UnknownJobs() public {
+        vm.expectRevert(abi.encodeWithSelector(JobRepository.InvalidJob.selector));
+        jobs.get(bytes32(uint256(77)));
+        (bytes32 id,,,,,,,,,,) = jobs.jobs(bytes32(uint256(77)));
+        same(id, bytes32(0), "fields of an unknown job");
+        same(jobs.priceOf(bytes32(uint256(77))).cpuPricePerMin, 0, "price of an unknown job");
+    }
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+/// @notice The cheat codes of forge that these tests use.
+interface Vm {
+    struct Log {
+        bytes32[] topics;
+        bytes data;
+        address emitter;
+    }
+
+    function prank(address sender) external;
+    function getBlockTimestamp() external view returns (uint256);
+    function warp(uint256 timestamp) external;
+    function roll(uint256 blockNumber) external;
+    function expectRevert(bytes calldata data) external;
+    function expectEmit(bool topic1, bool topic2, bool topic3, bool data, address emitter) external;
+    function recordLogs() external;
+    function getRecordedLogs() external returns (Log[] memory);
+    function toString(uint256 value) external pure returns (string memory);
+    function toString(bytes calldata value) external pure returns (string memory);
+}
+
+/// @notice Cheat codes and assertions.
+abstract contract Check {
+    Vm internal constant vm = Vm(0x7109709ECfa91a80626fF3989D68f67F5b1DD12D);
+
+    error Failed(string what, string actual, string expected);
+
+    function same(uint256 actual, uint256 expected, string memory what) internal pure {
+        if (actual != expected) revert Failed(what, vm.toString(actual), vm.toString(expected));
+    }
+
+    function same(bytes32 actual, bytes32 expected, string memory what) internal pure {
+        same(abi.encode(actual), abi.encode(expected), what);
+    }
+
+    function same(address actual, address expected, string memory what) internal pure {
+        same(abi.encode(actual), abi.encode(expected), what);
+    }
+
+    function same(bytes memory actual, bytes memory expected, string memory what) internal pure {
+        if (keccak256(actual) != keccak256(expected)) {
+            revert Failed(what, vm.toString(actual), vm.toString(expected));
+        }
+    }
+
+    function yes(bool actual, string memory what) internal pure {
+        if (!actual) revert Failed(what, "false", "true");
+    }
+
+    function no(bool actual, string memory what) internal pure {
+        if (actual) revert Failed(what, "true", "false");
+    }
+
+    /// @notice A fuzzed value brought into a range, ends included.
+    function within(uint256 value, uint256 low, uint256 high) internal pure returns (uint256) {
+        return low + value % (high - low + 1);
+    }
+
+    function expectEmit(address emitter) internal {
+        vm.expectEmit(true, true, true, true, emitter);
+    }
+}
