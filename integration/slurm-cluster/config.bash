@@ -29,22 +29,26 @@ delegate_controllers() {
     done
 }
 
-# Prints v1, v2 or none: the cgroups in which Slurm can hold jobs here. Slurm knows no mixture of v2 and v1 controllers.
+v1_usable() {
+    local controller
+    for controller in freezer memory cpuset cpuacct; do
+        can_make_cgroup_in "$CGROUP_ROOT/$controller" || return 1
+    done
+}
+
+# Slurm knows no mixture of v2 and v1 controllers.
+v2_usable() {
+    [ "$(wc -l </proc/self/cgroup)" -eq 1 ] && can_make_cgroup_in "$CGROUP_ROOT" && delegate_controllers "$CGROUP_ROOT" &&
+        mkdir -p "$CGROUP_ROOT/system.slice" 2>/dev/null && delegate_controllers "$CGROUP_ROOT/system.slice"
+}
+
+# Prints v1, v2 or none: the cgroups in which Slurm can hold jobs here.
 usable_cgroups() {
-    local base controller
     if [ "$(stat -fc %T "$CGROUP_ROOT" 2>/dev/null)" = cgroup2fs ]; then
-        base=$(cgroup_v2_base)
-        if [ "$(wc -l </proc/self/cgroup)" -eq 1 ] && can_make_cgroup_in "$base" && delegate_controllers "$base" &&
-            mkdir -p "$base/system.slice" 2>/dev/null && delegate_controllers "$base/system.slice"; then
-            printf v2
-            return
-        fi
+        if v2_usable; then printf v2; else printf none; fi
     else
-        for controller in freezer memory cpuset cpuacct; do
-            can_make_cgroup_in "$CGROUP_ROOT/$controller" || break
-        done && printf v1 && return
+        if v1_usable; then printf v1; else printf none; fi
     fi
-    printf none
 }
 
 # Whether the kernel counts swap in cgroups; where it doesn't, Slurm must not try to limit it.
@@ -98,7 +102,9 @@ make_directories() {
 
 write_cgroup_conf() {
     local binds=$1
-    printf '# Written by %s.\nCgroupPlugin=autodetect\nCgroupMountpoint=%s\n' "$HERE/up" "$CGROUP_ROOT"
+    # Slurm 22.05 loads a plugin even when nothing uses it, and its own detection fails where no cgroups are mounted;
+    # v1 is the one that then does nothing.
+    printf '# Written by %s.\nCgroupPlugin=cgroup/%s\nCgroupMountpoint=%s\n' "$HERE/up" "${CGROUPS/none/v1}" "$CGROUP_ROOT"
     if [ "$CGROUPS" = v2 ]; then printf 'IgnoreSystemd=yes\n'; fi
     if [ "$CGROUPS" != none ]; then
         printf 'ConstrainCores=%s\nConstrainRAMSpace=yes\n' "$binds"

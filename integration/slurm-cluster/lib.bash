@@ -52,9 +52,11 @@ use_state_dir() {
     CONF=$STATE_DIR/etc/slurm.conf
     MUNGE_SOCKET=$STATE_DIR/munge/socket
     LOG_DIR=$STATE_DIR/log
-    # Also the sign that the directory is ours: --purge removes nothing else.
     LOCK=$STATE_DIR/.slurm-cluster.lock
 }
+
+# Whether the directory is a cluster's, or of an up that failed early: nothing else is ever taken over or removed.
+is_state_dir() { [ -e "$LOCK" ] || [ -e "$SETTINGS" ]; }
 
 # What the cluster was made with. Kept as KEY=VALUE lines and read as data, never run.
 load_settings() {
@@ -133,21 +135,12 @@ stop_pids() {
     done
 }
 
-# The v2 cgroup below which Slurm works: the parent of the first process's, which is the mount itself on most hosts.
-cgroup_v2_base() {
-    local init
-    init=$(sed -n 's/^0:://p' /proc/1/cgroup)
-    init=${init%/*}
-    printf '%s%s' "$CGROUP_ROOT" "$init"
-}
-
 # The cgroups of our nodes. v1: one a controller, made by slurmd. v2: one for the steps, made by slurmd, and one for slurmd.
 node_cgroups() {
-    local index node path slice
-    slice=$(cgroup_v2_base)/system.slice
+    local index node path
     for ((index = 1; index <= NODES; index++)); do
         node=$(node_name "$index")
-        for path in "$CGROUP_ROOT"/*/"slurm_$node" "$slice/${node}_slurmstepd.scope" "$slice/${node}_slurmd.scope"; do
+        for path in "$CGROUP_ROOT"/*/"slurm_$node" "$CGROUP_ROOT"/system.slice/"$node"_{slurmstepd,slurmd}.scope; do
             if [ -d "$path" ]; then printf '%s\n' "$path"; fi
         done
     done
