@@ -52,7 +52,7 @@ class RetryingProvider(AsyncHTTPProvider):
         try:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception(_is_transient),
-                wait=wait_exponential_jitter(initial=0.1, max=3),
+                wait=wait_exponential_jitter(multiplier=0.1, max=3),
                 stop=stop_after_delay(self._retry_seconds),
                 reraise=True,
             ):
@@ -79,7 +79,7 @@ async def request(w3: AsyncWeb3[Any], method: str, *params: Any) -> Any:
         RpcError: the node answered with an error.
         ConnectionFailedError: the node can't be reached.
     """
-    response = await w3.provider.make_request(method, list(params))  # type: ignore[arg-type]  # a plain str is fine
+    response = await w3.provider.make_request(method, list(params))
     if "error" in response:
         error: Any = response["error"]
         if isinstance(error, str):

@@ -104,9 +104,9 @@ class Sender:
             ContractError: it was carried out but the contract refused it.
             TransactionError: there is no receipt in time.
         """
-        receipt = await AsyncRetrying(
+        receipt: dict[str, Any] | None = await AsyncRetrying(
             retry=retry_if_result(lambda found: found is None),
-            wait=wait_exponential_jitter(initial=0.02, max=1, jitter=0.02),
+            wait=wait_exponential_jitter(multiplier=0.02, max=1, jitter=0.02),
             stop=stop_after_delay(self._timeout),
             retry_error_callback=lambda state: None,
         )(self._receipt, sent.hash)

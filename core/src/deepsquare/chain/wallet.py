@@ -103,7 +103,7 @@ class Wallet:
             if "MAC" in str(error):
                 raise ConfigError(f"wrong password for the keystore {path}") from None
             raise ConfigError(f"{path} is not a keystore file") from None
-        except (KeyError, TypeError):
+        except (AttributeError, KeyError, TypeError):
             raise ConfigError(f"{path} is not a keystore file") from None
         return cls.from_key(bytes(key), source=str(path))
 

@@ -6,12 +6,15 @@ import asyncio
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deepsquare.cli.app import EXIT_NOT_FINISHED, fail
 from deepsquare.cli.show import print_json
+
+if TYPE_CHECKING:
+    from deepsquare.grid.config import GridConfig
 
 app = typer.Typer(no_args_is_help=True, help="Run a complete grid on this machine: chain, contracts and all services.")
 
@@ -28,6 +31,15 @@ def _state(state: Path | None) -> Path:
     from deepsquare.grid.local.control import default_state
 
     return state.absolute() if state is not None else default_state()
+
+
+def _load(state: Path) -> GridConfig:
+    from deepsquare.grid.config import GridConfig
+
+    config = GridConfig.load(state)
+    if config is None:
+        fail(f"there is no grid in {state}; run `deepsquare grid up` first")
+    return config
 
 
 def _say(text: str) -> None:
@@ -121,6 +133,25 @@ def status(state: State = None, as_json: Annotated[bool, typer.Option("--json", 
 
 
 @app.command()
+def approve(
+    provider: Annotated[str | None, typer.Argument(help="A provider's address; this grid's own when left out.")] = None,
+    state: State = None,
+) -> None:
+    """Let a provider that has registered take jobs."""
+    from eth_utils import is_address, to_checksum_address
+
+    from deepsquare.grid.keys import open_key
+    from deepsquare.grid.services import approve as approve_provider
+
+    folder = _state(state)
+    if provider is not None and not is_address(provider):
+        fail(f"{provider!r} is not an address: 0x and 40 hex digits", 2)
+    address = to_checksum_address(provider) if provider else open_key(folder, "provider").address
+    done = asyncio.run(approve_provider(_load(folder), address))
+    print(f"{address} {'is approved' if done else 'was approved before'}")
+
+
+@app.command()
 def serve(
     service: Annotated[str, typer.Argument(help=f"One of {', '.join(_SERVICES)}.")],
     state: State = None,
@@ -131,11 +162,12 @@ def serve(
     """
     if service not in _SERVICES:
         fail(f"there is no service {service!r}; there are {', '.join(_SERVICES)}", 2)
-    from deepsquare.grid.config import GridConfig
     from deepsquare.grid.services import SERVICES
 
-    config = GridConfig.load(_state(state))
-    if config is None:
-        fail(f"there are no settings in {_state(state)}; run `deepsquare grid up` first")
+    config = _load(_state(state))
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    asyncio.run(SERVICES[service](config, lambda: print(f"{service} is up", flush=True)))  # type: ignore[arg-type]
+
+    async def run() -> None:
+        await SERVICES[service](config, lambda: print(f"{service} is up", flush=True))
+
+    asyncio.run(run())

@@ -45,6 +45,21 @@ async def open_market(config: GridConfig, key: str | None) -> AsyncIterator[Mark
         await market.close()
 
 
+async def approve(config: GridConfig, provider: str) -> bool:
+    """Let a provider that has registered take jobs; whether it was waiting for that.
+
+    Raises:
+        ConfigError: it has not registered.
+    """
+    async with open_market(config, "admin") as market:
+        if await market.read("ProviderManager", "isWaitingForApproval", provider):
+            await market.transact("ProviderManager", "approve", provider)
+            return True
+        if await market.get_provider(provider) is None:
+            raise ConfigError(f"{provider} has not registered as a provider; start its supervisor first")
+        return False
+
+
 async def run_logger(config: GridConfig, ready: Ready) -> None:
     """The grid logger."""
     async with AsyncExitStack() as stack:

@@ -23,7 +23,7 @@ from deepsquare.files import write_private
 from deepsquare.grid.config import GridConfig
 from deepsquare.grid.keys import make_key, open_key
 from deepsquare.grid.local.anvil import anvil, stop_stale
-from deepsquare.grid.services import SERVICES, open_market
+from deepsquare.grid.services import SERVICES, approve, open_market
 
 _log = logging.getLogger(__name__)
 
@@ -69,8 +69,9 @@ async def run(config: GridConfig, progress: _Progress, without: frozenset[str]) 
                     tasks.append(await _start(name, config))
                     progress.say("step", f"{name} is up")
             if "supervisor" not in without:
-                await _approve_provider(config)
-                progress.say("step", f"provider {open_key(config.state, 'provider').address} is approved")
+                provider = open_key(config.state, "provider").address
+                await approve(config, provider)
+                progress.say("step", f"provider {provider} is approved")
             progress.say("ready", f"the grid is up, context {config.context}")
             progress.close()
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -166,13 +167,6 @@ async def _allow(config: GridConfig, customer: Wallet) -> None:
             await market.approve(_CUSTOMER_CREDITS)
     finally:
         await market.close()
-
-
-async def _approve_provider(config: GridConfig) -> None:
-    provider = open_key(config.state, "provider").address
-    async with open_market(config, "admin") as market:
-        if await market.read("ProviderManager", "isWaitingForApproval", provider):
-            await market.transact("ProviderManager", "approve", provider)
 
 
 def main() -> int:

@@ -1,0 +1,68 @@
+"""A real chain with a fresh market for each module."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from deepsquare.chain.deploy import deploy
+from deepsquare.chain.market import Market
+from deepsquare.chain.rpc import connect, request
+from deepsquare.chain.transactions import Sender
+from deepsquare.chain.types import Hardware, Label, Prices
+from deepsquare.chain.wallet import Wallet
+from deepsquare.grid.local.anvil import anvil
+
+PRICES = Prices(gpu=8_500_000_000_000_000_000, cpu=950_000_000_000_000_000, mem=80_000_000_000_000)
+
+
+@dataclass
+class Parties:
+    """The market as each party sees it."""
+
+    url: str
+    ws_url: str
+    admin: Market
+    scheduler: Market
+    provider: Market
+    customer: Market
+
+
+@pytest.fixture(scope="module")
+async def parties(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Parties]:
+    state: Path = tmp_path_factory.mktemp("chain")
+    (state / "log").mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    async with anvil(state, port=port, chain_id=179188):
+        w3 = connect(url)
+        wallets = {
+            name: Wallet.from_key(bytes([number]) * 32)
+            for number, name in enumerate(("admin", "scheduler", "provider", "customer"), start=1)
+        }
+        for wallet in wallets.values():
+            await request(w3, "anvil_setBalance", wallet.address, hex(10**22))
+        deployment = await deploy(
+            w3,
+            Sender(w3, wallets["admin"], lock_folder=state / "locks"),
+            supply=10**27,
+            scheduler=wallets["scheduler"].address,
+        )
+        markets = {
+            name: await Market.open(url, deployment.metascheduler, wallet=wallet, lock_folder=state / "locks")
+            for name, wallet in wallets.items()
+        }
+        made = Parties(url, url.replace("http", "ws"), **markets)
+        await made.admin.transact("Credit", "transfer", made.customer.account, 10**22)
+        await made.customer.approve(10**22)
+        await made.provider.register(Hardware((0,), (4,), (8000,)), PRICES, [Label("os", "linux")])
+        await made.admin.transact("ProviderManager", "approve", made.provider.account)
+        yield made
+        for market in markets.values():
+            await market.close()
+        await w3.provider.disconnect()

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+from deepsquare.errors import ConfigError, SchedulerError
+from deepsquare.grid.supervisor.schedulers.base import Phase
+from deepsquare.grid.supervisor.schedulers.slurm import Slurm, _gpus, _parse
+
+JOB = "0x" + "0" * 63 + "1"
+
+
+def line(state: str, start: str, end: str, code: int, reason: str) -> str:
+    return "\x1f".join(["17", JOB, state, start, end, str(code), reason]) + "\x1f"
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "phase", "exit_code", "signal"),
+    [
+        ("PENDING", 0, Phase.QUEUED, 0, 0),
+        ("RUNNING", 0, Phase.RUNNING, 0, 0),
+        ("COMPLETING", 0, Phase.RUNNING, 0, 0),
+        ("COMPLETED", 0, Phase.COMPLETED, 0, 0),
+        ("FAILED", 768, Phase.FAILED, 3, 0),
+        ("FAILED", 9, Phase.FAILED, 0, 9),
+        ("CANCELLED", 15, Phase.CANCELLED, 0, 15),
+        ("TIMEOUT", 0, Phase.TIMED_OUT, 0, 0),
+        ("OUT_OF_MEMORY", 125, Phase.FAILED, 0, 125),
+        ("NODE_FAIL", 0, Phase.LOST, 0, 0),
+    ],
+)
+def test_states_of_slurm(state: str, code: int, phase: Phase, exit_code: int, signal: int) -> None:
+    name, found = _parse(line(state, "1795531625", "1795531626", code, "None"))
+    assert name == JOB
+    assert (found.phase, found.exit_code, found.signal) == (phase, exit_code, signal)
+    assert found.start_time == 1795531625
+    assert found.end_time == (1795531626 if phase.is_end else 0)
+    assert found.scheduler_id == "17"
+
+
+def test_times_that_are_not_there_yet() -> None:
+    _, found = _parse(line("PENDING", "N/A", "N/A", 0, "Resources"))
+    assert (found.start_time, found.end_time, found.reason) == (0, 0, "PENDING (Resources)")
+
+
+def test_a_line_that_is_not_understood_is_an_error() -> None:
+    with pytest.raises(SchedulerError, match="not understood"):
+        _parse("slurm_load_jobs error")
+
+
+@pytest.mark.parametrize(
+    ("gres", "gpus"),
+    [("(null)", 0), ("gpu:4", 4), ("gpu:a100:4(S:0-1),shard:8", 4), ("gpu:a100:2,gpu:v100:1", 3), ("gpu", 1)],
+)
+def test_gpus_of_a_node(gres: str, gpus: int) -> None:
+    assert _gpus(gres) == gpus
+
+
+def test_jobs_never_run_as_root() -> None:
+    with pytest.raises(ConfigError, match="never run as root"):
+        Slurm(account="root")
+    with pytest.raises(ConfigError, match="does not exist"):
+        Slurm(account="nobody-of-that-name")

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from deepsquare import contexts
+from deepsquare.chain.wallet import Wallet
+from deepsquare.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("DEEPSQUARE_CONTEXT", "DEEPSQUARE_RPC_URL", "DEEPSQUARE_PRIVATE_KEY", "DEEPSQUARE_WALLET_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DEEPSQUARE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def make(name: str = "local") -> contexts.Context:
+    context = contexts.Context(
+        name=name,
+        chain_id=1,
+        rpc_url="http://127.0.0.1:1",
+        metascheduler="0x" + "1" * 40,
+        sbatch_url="http://127.0.0.1:2/graphql",
+        sbatch_grpc="127.0.0.1:2",
+        logger_grpc="127.0.0.1:3",
+        account="0x" + "2" * 40,
+        wallet=name,
+    )
+    contexts.save(context)
+    return context
+
+
+def test_what_was_saved_is_loaded() -> None:
+    context = make()
+    contexts.use("local")
+    assert contexts.load() == context
+    assert contexts.names() == ["local"]
+
+
+def test_an_argument_counts_more_than_the_environment_and_that_more_than_the_choice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("a", "b", "c"):
+        make(name)
+    contexts.use("a")
+    assert contexts.load().name == "a"
+    monkeypatch.setenv("DEEPSQUARE_CONTEXT", "b")
+    assert contexts.load().name == "b"
+    assert contexts.load("c").name == "c"
+    monkeypatch.setenv("DEEPSQUARE_RPC_URL", "http://elsewhere")
+    assert contexts.load("c").rpc_url == "http://elsewhere"
+
+
+def test_without_any_grid_the_error_says_how_to_get_one() -> None:
+    with pytest.raises(ConfigError, match="deepsquare grid up"):
+        contexts.load()
+
+
+def test_an_unknown_context_is_answered_with_those_that_exist() -> None:
+    make("local")
+    with pytest.raises(ConfigError, match="There are: local"):
+        contexts.load("lokal")
+
+
+@pytest.mark.parametrize("name", ["", "../x", ".hidden", "a/b"])
+def test_a_name_never_leaves_the_folder(name: str) -> None:
+    with pytest.raises(ConfigError):
+        contexts.load(name or "../")
+
+
+def test_a_damaged_file_is_named(home: Path) -> None:
+    make("local")
+    (home / "contexts" / "local.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"local\.json is damaged"):
+        contexts.load("local")
+
+
+def test_files_are_private(home: Path) -> None:
+    make("local")
+    assert (home / "contexts" / "local.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_removed_context_is_no_longer_the_current_one() -> None:
+    make("local")
+    contexts.use("local")
+    contexts.remove("local")
+    assert contexts.current() is None
+
+
+def test_the_wallet_opens_with_the_password_file_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = make("local")
+    wallet = Wallet.create(contexts.wallet_file("local"), "secret", scrypt_n=2)
+    monkeypatch.setenv("DEEPSQUARE_WALLET_PASSWORD", "secret")
+    assert contexts.open_wallet(context).address == wallet.address
+    monkeypatch.setenv("DEEPSQUARE_WALLET_PASSWORD", "wrong")
+    with pytest.raises(ConfigError, match="wrong password"):
+        contexts.open_wallet(context)
+
+
+def test_a_missing_password_is_explained() -> None:
+    context = make("local")
+    Wallet.create(contexts.wallet_file("local"), "secret", scrypt_n=2)
+    with pytest.raises(ConfigError, match="DEEPSQUARE_WALLET_PASSWORD"):
+        contexts.open_wallet(context)

@@ -1,0 +1,162 @@
+"""A real grid for the tests: real chain, real Slurm, a state folder, ports and an account of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+
+@dataclass
+class Grid:
+    """The grid under test; its supervisor is a process of its own, so that it can be killed."""
+
+    state: Path
+    environment: dict[str, str]
+    supervisor: subprocess.Popen[str] | None = field(default=None)
+
+    def run(
+        self,
+        *command: str | Path,
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 300,
+        **options: Any,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command with the grid's environment."""
+        result = subprocess.run(
+            [str(part) for part in command],
+            capture_output=True,
+            text=True,
+            env=self.environment | dict(env or {}),
+            timeout=timeout,
+            check=False,
+            **options,
+        )
+        if check and result.returncode != 0:
+            pytest.fail(f"{command} exited with {result.returncode}\n{result.stdout}\n{result.stderr}")
+        return result
+
+    def cli(self, *arguments: str | Path, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run the deepsquare command."""
+        return self.run(BIN / "deepsquare", *arguments, check=check, **options)
+
+    def json(self, *arguments: str | Path) -> Any:
+        """What the deepsquare command prints with --json."""
+        return json.loads(self.cli(*arguments, "--json").stdout)
+
+    def start_supervisor(self) -> None:
+        log = (self.state / "log" / "supervisor.log").open("a")
+        self.supervisor = subprocess.Popen(
+            [BIN / "deepsquare", "grid", "serve", "supervisor", "--state", self.state],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        assert self.supervisor.stdout is not None
+        line = self.supervisor.stdout.readline()
+        assert "is up" in line, (self.state / "log" / "supervisor.log").read_text()[-3000:]
+
+    def kill_supervisor(self) -> None:
+        assert self.supervisor is not None
+        self.supervisor.send_signal(signal.SIGKILL)
+        self.supervisor.wait()
+
+    def submit(self, command: str, *options: str, cpus: int = 1, memory_mb: int = 100, **run_options: Any) -> Any:
+        """Submit a shell command with `--json` and return what is printed, whatever the exit code."""
+        workflow = {
+            "resources": {"tasks": 1, "cpusPerTask": cpus, "memPerCpu": memory_mb, "gpus": 0},
+            "enableLogging": True,
+            "steps": [{"name": "test", "run": {"command": command}}],
+        }
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(workflow, file)
+            file.flush()
+            result = self.cli("submit", file.name, "--json", *options, check=False, **run_options)
+        assert result.stdout, result.stderr
+        return json.loads(result.stdout)
+
+    def wait(self, job_id: str, *statuses: str, seconds: float = 60) -> Any:
+        """Wait until a job has one of the statuses."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            job = self.json("job", "show", job_id)
+            if job["status"] in statuses:
+                return job
+            time.sleep(0.2)
+        pytest.fail(f"the job {job_id} is not {statuses} after {seconds} s: {job}")
+
+    def logs(self, job_id: str) -> list[str]:
+        return self.cli("job", "logs", job_id).stdout.splitlines()
+
+
+def _open_folder(prefix: str) -> Path:
+    # Jobs run as another account, which can't enter pytest's own temporary folders.
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
+    folder.chmod(0o711)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def runtime() -> Iterator[Path]:
+    """The Python environment of Snakemake jobs, made as the demo makes it."""
+    folder = _open_folder("deepsquare-runtime-")
+    subprocess.run([REPOSITORY / "integration" / "setup", "runtime", folder / "env"], check=True)
+    yield folder / "env"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def grid(runtime: Path) -> Iterator[Grid]:
+    """A grid that is up, with a supervisor of its own process."""
+    if os.geteuid() != 0:
+        pytest.fail("these tests start a Slurm cluster, which only root can do: run them as root")
+    state = _open_folder("deepsquare-test-")
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("DEEPSQUARE_", "SLURM_", "SBATCH_"))
+    }
+    environment |= {
+        "DEEPSQUARE_HOME": str(state / "home"),
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "PYTHONUNBUFFERED": "1",
+    }
+    made = Grid(state, environment)
+    cluster = REPOSITORY / "integration" / "slurm-cluster"
+    try:
+        made.cli(
+            "grid",
+            "up",
+            "--state",
+            state,
+            "--cluster",
+            cluster,
+            "--runtime",
+            runtime,
+            "--without",
+            "supervisor",
+            cwd=state,
+        )
+        made.start_supervisor()
+        made.cli("grid", "approve", "--state", state)
+        yield made
+    finally:
+        if made.supervisor is not None:
+            made.supervisor.terminate()
+            made.supervisor.wait()
+        made.cli("grid", "down", "--state", state)
+        shutil.rmtree(state)

@@ -1,0 +1,99 @@
+"""A hello workflow goes through the chain to real Slurm and back."""
+
+from __future__ import annotations
+
+import os
+import re
+from decimal import Decimal
+
+import pytest
+
+from tests.conftest import REPOSITORY, Grid
+
+pytestmark = pytest.mark.slurm
+
+
+def test_watching_shows_states_and_output_as_they_come(grid: Grid) -> None:
+    result = grid.cli("submit", REPOSITORY / "docs" / "examples" / "hello.yaml", "--credits", "5", "--watch")
+    lines = result.stdout.splitlines()
+
+    def at(text: str) -> int:
+        return next(number for number, line in enumerate(lines) if text in line)
+
+    assert "5 credits locked" in lines[0]
+    assert at("[RUNNING") < at("line 1") < at("line 2") < at("line 3") < at("[FINISHED")
+    billed, refunded = map(Decimal, re.findall(r"billed ([\d.]+), refunded ([\d.]+)", lines[-1])[0])
+    assert billed > 0
+    assert billed + refunded == 5
+
+
+def test_a_job_runs_as_the_account_of_the_grid_never_as_root(grid: Grid) -> None:
+    job = grid.submit("id -u; umask; pwd; echo $HOME", "--time-limit", "1m", "--watch")
+    uid, umask, directory, home = grid.logs(job["id"])
+    assert (
+        int(uid) == grid.json("grid", "status", "--state", grid.state)["up"] * os.stat(grid.state / "jobs").st_uid != 0
+    )
+    assert umask == "0077"
+    assert directory.startswith(str(grid.state / "jobs"))
+    assert home.startswith(str(grid.state / "jobs"))
+
+
+def test_the_scratch_of_a_job_is_gone_after_it(grid: Grid) -> None:
+    job = grid.submit("touch here; pwd", "--time-limit", "1m", "--watch")
+    (directory,) = grid.logs(job["id"])
+    assert not os.path.exists(directory)
+
+
+def test_the_exit_code_of_a_failed_job_arrives(grid: Grid) -> None:
+    job = grid.submit("echo before; exit 42", "--time-limit", "1m", "--watch")
+    assert (job["status"], job["exit_code"], job["error"]) == ("FAILED", 42, "exit code 42")
+    assert grid.logs(job["id"]) == ["before"]
+
+
+def test_output_without_a_last_newline_and_with_any_bytes_arrives(grid: Grid) -> None:
+    job = grid.submit(r"printf 'a\n\nb\tc\033[31mred\nlast'", "--time-limit", "1m", "--watch")
+    raw = grid.run("deepsquare", "job", "logs", "--raw", job["id"]).stdout
+    assert raw == "a\n\nb\tc\x1b[31mred\nlast\n"
+    # On a terminal nothing that a job prints can move the cursor or change colours.
+    assert "\x1b" not in grid.cli("job", "logs", job["id"]).stdout
+
+
+def test_a_running_job_is_cancelled_and_the_rest_comes_back(grid: Grid) -> None:
+    job = grid.submit("echo started; sleep 300", "--time-limit", "10m")
+    grid.wait(job["id"], "RUNNING")
+    grid.cli("job", "cancel", job["id"])
+    ended = grid.wait(job["id"], "CANCELLED")
+    assert Decimal(ended["billed"]) > 0
+    assert Decimal(ended["billed"]) + Decimal(ended["refunded"]) == Decimal(ended["locked"])
+
+
+def test_a_job_that_runs_out_of_its_time_ends_as_out_of_credits(grid: Grid) -> None:
+    job = grid.submit("sleep 600", "--time-limit", "1m", "--watch")
+    assert job["status"] == "OUT_OF_CREDITS"
+    assert job["billed"] == job["locked"]
+
+
+def test_slurm_knows_exactly_the_jobs_of_the_chain(grid: Grid) -> None:
+    grid.submit("true", "--time-limit", "1m", "--watch")
+    on_chain = {job["id"] for job in grid.json("job", "list") if job["started_at"]}
+    conf = grid.json("grid", "status", "--state", grid.state)["slurm_conf"]
+    completed = grid.run(
+        "sacct",
+        "--completion",
+        "--noheader",
+        "--parsable2",
+        "--format=JobName",
+        "-f",
+        grid.state / "slurm/log/jobcomp.txt",
+        env={"SLURM_CONF": conf},
+    ).stdout.split()
+    assert sorted(completed) == sorted(set(completed)), "a job ran twice"
+    assert on_chain == set(completed)
+
+
+def test_the_money_adds_up_to_the_wei(grid: Grid) -> None:
+    grid.submit("true", "--credits", "7.000000000000000003", "--watch")
+    result = grid.cli("cost", "--check")
+    checks = [line for line in result.stdout.splitlines() if line.startswith(("ok", "WRONG"))]
+    assert len(checks) == 4
+    assert all(line.startswith("ok") for line in checks)

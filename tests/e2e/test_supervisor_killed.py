@@ -1,0 +1,60 @@
+"""A supervisor that is killed at the worst moments neither loses nor doubles a job."""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+
+import pytest
+
+from tests.conftest import Grid
+
+pytestmark = pytest.mark.slurm
+
+
+def test_killed_while_a_job_runs_it_finishes_and_bills_that_job_once(grid: Grid) -> None:
+    job = grid.submit("for i in $(seq 8); do echo $i; sleep 1; done", "--time-limit", "3m")
+    grid.wait(job["id"], "RUNNING")
+    time.sleep(2)
+    grid.kill_supervisor()
+    time.sleep(1)
+    grid.start_supervisor()
+    ended = grid.wait(job["id"], "FINISHED")
+    assert grid.logs(job["id"]) == [str(number) for number in range(1, 9)]
+    assert Decimal(ended["billed"]) == Decimal(ended["locked"]) / 3
+    assert "WRONG" not in grid.cli("cost", "--check").stdout
+
+
+def test_a_job_that_ends_while_the_supervisor_is_away_is_billed_when_it_is_back(grid: Grid) -> None:
+    job = grid.submit("echo one; sleep 3; echo two; exit 7", "--time-limit", "2m")
+    grid.wait(job["id"], "RUNNING")
+    grid.kill_supervisor()
+    time.sleep(5)
+    grid.start_supervisor()
+    ended = grid.wait(job["id"], "FAILED")
+    assert ended["exit_code"] == 7
+    assert grid.logs(job["id"]) == ["one", "two"]
+    assert Decimal(ended["billed"]) == Decimal(ended["locked"]) / 2
+
+
+def test_jobs_bought_while_the_supervisor_is_away_run_when_it_is_back(grid: Grid) -> None:
+    grid.kill_supervisor()
+    job = grid.submit("echo late", "--time-limit", "1m")
+    grid.wait(job["id"], "META_SCHEDULED")
+    grid.start_supervisor()
+    grid.wait(job["id"], "FINISHED")
+    assert grid.logs(job["id"]) == ["late"]
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.08, 0.15, 0.3])
+def test_killed_at_any_instant_after_the_purchase_a_job_runs_at_most_once_and_ends(grid: Grid, delay: float) -> None:
+    job = grid.submit("echo ran", "--time-limit", "1m")
+    time.sleep(delay)
+    grid.kill_supervisor()
+    grid.start_supervisor()
+    # Cut off between its journal and sbatch, a job is given up with a full refund: nobody can know whether it was submitted.
+    ended = grid.wait(job["id"], "FINISHED", "PANICKED")
+    if ended["status"] == "FINISHED":
+        assert grid.logs(job["id"]) == ["ran"]
+    else:
+        assert Decimal(ended["billed"]) == 0
