@@ -4,7 +4,6 @@ import secrets
 from dataclasses import dataclass, field
 
 import pytest
-
 from deepsquare.chain.types import JobDefinition, JobRecord, JobStatus
 from deepsquare.chain.wallet import Wallet
 from deepsquare.grid.logger import GridLogger

@@ -7,15 +7,14 @@ import time
 
 import pytest
 from cryptography.exceptions import InvalidTag
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from deepsquare.client.logs import LogReader, sanitize
 from deepsquare.errors import ApiError, ConnectionFailedError, GridError
 from deepsquare.grid.logger import GridLogger
 from deepsquare.grid.logger.store import Line, LogStore
 from deepsquare.grid.supervisor.log_writer import LogWriter, split
 from deepsquare.wire.messages import MAX_LINE_BYTES
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 @pytest.fixture

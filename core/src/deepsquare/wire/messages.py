@@ -37,6 +37,7 @@ LINES_METADATA = "x-deepsquare-lines"
 
 # Unix time reaches this number of seconds in the year 5138: what is larger was counted in milliseconds.
 _MILLISECONDS_FROM = 100_000_000_000
+_MAX_CHALLENGE_BYTES = 256
 
 
 def login_challenge(nonce: bytes) -> bytes:
@@ -46,12 +47,15 @@ def login_challenge(nonce: bytes) -> bytes:
 
 def challenge_nonce(challenge: bytes) -> bytes | None:
     """The nonce of a login challenge, or None when `challenge` is none."""
+    # Longer ones are not parsed at all: deep JSON could exhaust the stack.
+    if len(challenge) > _MAX_CHALLENGE_BYTES:
+        return None
     try:
         content = json.loads(challenge)
         if not isinstance(content, dict) or content.get("message") != "login":
             return None
         return base64.b64decode(content["nonce"], validate=True)
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

@@ -1,0 +1,21 @@
+"""What the sbatch API reads from the chain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from deepsquare.chain.types import JobRecord
+
+
+class JobReader(Protocol):
+    """Reads jobs; `deepsquare.chain.market.Market` is one."""
+
+    async def get_job(self, job_id: bytes) -> JobRecord | None:
+        """A job, or None when there is no such job."""
+
+    async def get_jobs(self, job_ids: Sequence[bytes]) -> Sequence[JobRecord | None]:
+        """Many jobs, in the same order; None for an id that is no job's."""
+
+    async def job_ids_of(self, customer: str) -> Sequence[bytes]:
+        """The ids of a customer's jobs, oldest first."""

@@ -1,0 +1,81 @@
+"""From what a client submits to a script, or to what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from deepsquare.compiler import compile_workflow
+from deepsquare.workflow import WorkflowError, from_dict
+
+# Below the 4 MB that a gRPC client accepts by default, with room for the rest of the message.
+MAX_SCRIPT_BYTES = 4 * 1024 * 1024 - 64 * 1024
+
+_INPUT_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One field that is not valid. No text of it repeats a secret's value."""
+
+    path: str
+    message: str
+    tag: str
+
+
+class RejectedError(Exception):
+    """The submission is not valid."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__(f"{len(problems)} fields are not valid")
+        self.problems = problems
+
+
+def compile_job(job: Mapping[str, Any]) -> str:
+    """The script of a `Job` as GraphQL gives it.
+
+    Raises:
+        RejectedError: the workflow is not valid, or its script is too long.
+    """
+    try:
+        script = compile_workflow(from_dict(_without_nulls(job)))
+    except WorkflowError as error:
+        raise RejectedError(
+            [Problem(str(problem.path), problem.message, problem.tag) for problem in error.problems]
+        ) from None
+    try:
+        size = len(script.encode())
+    except UnicodeEncodeError:
+        raise RejectedError(
+            [Problem("", "the text is not valid Unicode: it has half of a surrogate pair", "utf8")]
+        ) from None
+    if size > MAX_SCRIPT_BYTES:
+        raise RejectedError([Problem("steps", f"the script has {size} bytes, {MAX_SCRIPT_BYTES} are allowed", "max")])
+    return script
+
+
+def check_module(module: Mapping[str, Any]) -> str:
+    """`valid`, or a line for each thing that is wrong with a `Module`."""
+    reasons = [
+        f"{kind}[{index}].key: {item['key']!r} is no name for an environment variable"
+        for kind in ("inputs", "outputs")
+        for index, item in enumerate(module.get(kind) or [])
+        if not _INPUT_KEY.fullmatch(item["key"])
+    ]
+    try:
+        # A module's steps become steps of the job that uses it: what a job may not say, a module may not either.
+        compile_job({"resources": module["minimumResources"], "steps": module["steps"]})
+    except RejectedError as error:
+        reasons += [f"{problem.path}: {problem.message}" for problem in error.problems]
+    return "\n".join(reasons) or "valid"
+
+
+def _without_nulls(value: Any) -> Any:
+    """GraphQL clients may send null for a field that they leave out; in a workflow only the latter exists."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
