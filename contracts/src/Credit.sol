@@ -5,8 +5,8 @@ import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
 
 /// @title The money of the market
-/// @notice An ERC-20 token of 18 decimals. Customers approve the MetaScheduler to take what they lock for a job; the owner,
-/// who deployed the contract, mints.
+/// @notice An ERC-20 token of 18 decimals. Customers approve the MetaScheduler to take what they lock for a job; the
+/// owner, who deployed the contract, mints.
 contract Credit is ERC20, Ownable {
     /// @param _amountWei Given to the deployer.
     constructor(uint256 _amountWei) ERC20("DeepSquare Credit", "CREDIT") Ownable(msg.sender) {

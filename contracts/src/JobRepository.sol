@@ -7,8 +7,8 @@ import {JobRules} from "./libraries/JobRules.sol";
 import {Job, JobCost, JobDefinition, JobState, JobStatus, JobTime, ProviderPrices} from "./Types.sol";
 
 /// @title The record of all jobs
-/// @notice Anybody reads; only the holder of METASCHEDULER_ROLE, the MetaScheduler contract, writes. The status machine is
-/// enforced here, so that no writer can break it.
+/// @notice Anybody reads; only the holder of METASCHEDULER_ROLE, the MetaScheduler contract, writes. The status machine
+/// is enforced here, so that no writer can break it.
 contract JobRepository is IJobRepository, AccessControl {
     /// @notice There is no such job.
     error InvalidJob();

@@ -13,8 +13,11 @@ import {JobRules} from "./libraries/JobRules.sol";
 import {Job, JobDefinition, JobState, JobStatus} from "./Types.sol";
 
 /// @title The market: customers buy jobs, the meta-scheduler assigns them, providers run them
-/// @notice The entry of the system and the holder of all locked credits. It owns them only on behalf of others: what a job
-/// locked leaves it in the transaction that ends the job, to the provider and to the customer, but for the market's share.
+/// @notice The entry of the system and the holder of all locked credits. It owns them only on behalf of others: what a
+/// job locked leaves it in the transaction that ends the job, to the provider and to the customer, but for the market's
+/// share.
+/// @dev Every function checks, then writes, then moves credits, last of all. The contracts it calls are the market's
+/// own; none of them calls back.
 contract MetaScheduler is AccessControl {
     using SafeERC20 for IERC20;
 
@@ -26,12 +29,17 @@ contract MetaScheduler is AccessControl {
     error InvalidJobDefinition();
     /// @notice The amount is below the minimum, or above the caller's balance or allowance.
     error InsufficientFunds(uint256 available, uint256 required);
+    /// @notice The job is another customer's.
     error CustomerOnly(address current, address expected);
+    /// @notice The job is another provider's, or no provider's.
     error JobProviderOnly(address current, address expected);
+    /// @notice The caller has no part in the job that would let it do this.
     error CustomerMetaSchedulerProviderOnly();
     /// @notice The provider is not joined, or banned.
     error ProviderNotJoined();
+    /// @notice Only a job that has not run can be refused.
     error MetaScheduledScheduledStatusOnly(JobStatus current);
+    /// @notice Only a job that is claimed or runs can be topped up.
     error RunningScheduledStatusOnly(JobStatus current);
     /// @notice A provider reports that a job runs or has ended, nothing else.
     error RunningColdStatusOnly(JobStatus current);
@@ -46,13 +54,17 @@ contract MetaScheduler is AccessControl {
 
     // --------------------------------------------------------------------------------------------------------- events
 
+    /// @notice A customer bought a job.
     event NewJobRequestEvent(bytes32 _jobId, address _customerAddr);
+    /// @notice A provider took a job, with the minutes that its credits buy in all.
     event ClaimJobEvent(
         address customerAddr, address providerAddr, bytes32 jobId, uint64 maxDurationMinute, JobDefinition jobDefinition
     );
+    /// @notice A provider took notice that the customer wants the job cancelled.
     event ClaimNextCancellingJobEvent(address customerAddr, address providerAddr, bytes32 jobId);
     /// @notice The minutes that were added since the provider last heard.
     event ClaimNextTopUpJobEvent(bytes32 _jobId, address _providerAddr, uint64 maxDurationMinute);
+    /// @notice A provider gave a job back.
     event JobRefusedEvent(bytes32 _jobId, address _providerAddr, address _customerAddr);
     /// @notice The provider reported more minutes than the chain saw; the bound was billed instead.
     event BilledTooMuchEvent(bytes32 _jobId, address _providerAddr, uint256 _billingAmount);
@@ -118,8 +130,8 @@ contract MetaScheduler is AccessControl {
         return jobId;
     }
 
-    /// @notice The customer ends its job: at once while nobody has it, else through its provider. A repeat asks the provider
-    /// once more.
+    /// @notice The customer ends its job: at once while nobody has it, else through its provider. A repeat asks the
+    /// provider once more.
     function cancelJob(bytes32 _jobId) external {
         JobState memory job = _customersJob(_jobId);
         if (!job.hasCancelRequest) {
@@ -158,7 +170,8 @@ contract MetaScheduler is AccessControl {
         providerJobQueues.pushClaimableJob(_providerAddr, _jobId);
     }
 
-    /// @notice Locks one more slice of the customer's allowance, if the customer agreed and the job has less than that left.
+    /// @notice Locks one more slice of the customer's allowance, if the customer agreed and the job has less than that
+    /// left.
     function topUpJobDelegate(bytes32 _jobId) external onlyRole(METASCHEDULER_ROLE) {
         JobState memory job = jobs.getState(_jobId);
         if (!job.cost.delegateSpendingAuthority) revert NoSpendingAuthority();
@@ -171,8 +184,8 @@ contract MetaScheduler is AccessControl {
         _topUp(_jobId, job, JobRules.costOf(limit, minuteCost));
     }
 
-    /// @notice Ends a job that is lost, at no cost. Only the meta-scheduler and the job's provider, to whose detriment it is; a
-    /// customer would escape its bill.
+    /// @notice Ends a job that is lost, at no cost. Only the meta-scheduler and the job's provider, to whose detriment
+    /// it is; a customer would escape its bill.
     function panicJob(bytes32 _jobId, string calldata _lastError) external {
         JobState memory job = jobs.getState(_jobId);
         if (!hasRole(METASCHEDULER_ROLE, msg.sender) && msg.sender != job.providerAddr) {
@@ -185,8 +198,8 @@ contract MetaScheduler is AccessControl {
 
     // ------------------------------------------------------------------------------------------------------- providers
 
-    /// @notice The caller takes its next job. A provider that was banned or removed after the assignment hands the job back
-    /// instead, so that its queue drains and never blocks it from ending what it runs.
+    /// @notice The caller takes its next job. A provider that was banned or removed after the assignment hands the job
+    /// back instead, so that its queue drains and never blocks it from ending what it runs.
     function claimNextJob() external {
         bytes32 jobId = providerJobQueues.popNextClaimableJob(msg.sender);
         if (!providerManager.isValidForScheduling(msg.sender)) {
@@ -255,7 +268,8 @@ contract MetaScheduler is AccessControl {
 
     // -------------------------------------------------------------------------------------------------------- anybody
 
-    /// @notice Sends back a job that its provider has not claimed in time. Anybody may: nobody loses, the job waits no longer.
+    /// @notice Sends back a job that its provider has not claimed in time. Anybody may: nobody loses, the job waits no
+    /// longer.
     function timeoutJob(bytes32 _jobId) external {
         JobState memory job = jobs.getState(_jobId);
         if (job.status != JobStatus.META_SCHEDULED) revert MetaScheduledStatusOnly(job.status);

@@ -7,9 +7,9 @@ import {IProviderJobQueues} from "./interfaces/IProviderJobQueues.sol";
 import {JobQueue} from "./libraries/JobQueue.sol";
 
 /// @title What each provider has to do next
-/// @notice Three queues a provider: jobs to claim, jobs to cancel, jobs that were topped up. Anybody reads; only the owner,
-/// the MetaScheduler contract, writes. The market takes a job out of its provider's queues when the job ends or goes
-/// elsewhere, so that what stands at the head can always be acted upon.
+/// @notice Three queues a provider: jobs to claim, jobs to cancel, jobs that were topped up. Anybody reads; only the
+/// owner, the MetaScheduler contract, writes. The market takes a job out of its provider's queues when the job ends or
+/// goes elsewhere, so that what stands at the head can always be acted upon.
 contract ProviderJobQueues is IProviderJobQueues, Ownable {
     using JobQueue for JobQueue.Queue;
 

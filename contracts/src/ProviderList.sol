@@ -57,8 +57,8 @@ abstract contract ProviderList {
         }
     }
 
-    /// @notice The id of the first object with this data from the object `_from` on, or from the head where `_from` is 0; 0
-    /// if there is none.
+    /// @notice The id of the first object with this data from the object `_from` on, or from the head where `_from` is
+    /// 0; 0 if there is none.
     function findIdForDataFrom(bytes32 _hash, uint256 _from) external view returns (uint256) {
         uint256 id = _from == 0 ? head : objects[_from].id;
         while (id != 0 && objects[id].data != _hash) {

@@ -7,8 +7,8 @@ import {ProviderList} from "./ProviderList.sol";
 import {Label, Provider, ProviderHardware, ProviderPrices} from "./Types.sol";
 
 /// @title The register of providers
-/// @notice A provider registers itself; the operators of the market, who hold METASCHEDULER_ROLE, approve, remove and ban it.
-/// Anybody reads: an unknown address gives zeros, never a revert.
+/// @notice A provider registers itself; the operators of the market, who hold METASCHEDULER_ROLE, approve, remove and
+/// ban it. Anybody reads: an unknown address gives zeros, never a revert.
 contract ProviderManager is IProviderManager, ProviderList, AccessControl {
     /// @notice The ban is already as asked for.
     error AlreadyDone();
@@ -88,8 +88,8 @@ contract ProviderManager is IProviderManager, ProviderList, AccessControl {
 
     // --------------------------------------------------------------------------------------------- writes, a provider
 
-    /// @notice The caller offers its hardware at these prices. A new provider then waits for approval; a repeat while it waits
-    /// replaces the offer; a joined provider stays joined, and new jobs see the new offer.
+    /// @notice The caller offers its hardware at these prices. A new provider then waits for approval; a repeat while
+    /// it waits replaces the offer; a joined provider stays joined, and new jobs see the new offer.
     function register(ProviderHardware memory _hardware, ProviderPrices memory _prices, Label[] memory _labels)
         external
     {
@@ -112,7 +112,7 @@ contract ProviderManager is IProviderManager, ProviderList, AccessControl {
         if (first) emit ProviderWaitingForApproval(msg.sender);
     }
 
-    // ---------------------------------------------------------------------------------- writes, operators of the market
+    // --------------------------------------------------------------------------------- writes, operators of the market
 
     /// @notice Lets a waiting provider join.
     function approve(address _providerAddr) external onlyRole(METASCHEDULER_ROLE) {
@@ -124,8 +124,8 @@ contract ProviderManager is IProviderManager, ProviderList, AccessControl {
         emit ProviderApproved(_providerAddr);
     }
 
-    /// @notice Makes a joined provider leave, or turns a waiting one down. It may register again; jobs it has claimed it
-    /// still ends.
+    /// @notice Makes a joined provider leave, or turns a waiting one down. It may register again; jobs it has claimed
+    /// it still ends.
     function remove(address _providerAddr) external onlyRole(METASCHEDULER_ROLE) {
         if (_isJoined(_providerAddr)) {
             bool banned = providers[_providerAddr].isBanned;

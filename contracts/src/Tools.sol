@@ -5,7 +5,8 @@ import {JobRules} from "./libraries/JobRules.sol";
 import {Job, JobDefinition, JobStatus, ProviderPrices} from "./Types.sol";
 
 /// @title The market's rules, for clients to ask
-/// @notice Stateless; anybody may call. The market itself does not depend on a deployment of it: it compiles the same rules in.
+/// @notice Stateless; anybody may call. The market itself does not depend on a deployment of it: it compiles the same
+/// rules in.
 contract Tools {
     function checkNewJobStatus(JobStatus _currentJobStatus, JobStatus _nextJobStatus) external pure {
         JobRules.checkNewJobStatus(_currentJobStatus, _nextJobStatus);

@@ -190,8 +190,8 @@ contract BillingTest is MarketTest {
 
     // ----------------------------------------------------------------------------------------------------------- fuzz
 
-    /// @notice Whatever is locked, charged, reported and how long it took: locked == billed + refunded, and the market's
-    /// balance is what it may keep.
+    /// @notice Whatever is locked, charged, reported and how long it took: locked == billed + refunded, and the
+    /// market's balance is what it may keep.
     function testFuzz_EveryWeiHasAPlace(
         uint256 locked,
         uint64[4] memory size,

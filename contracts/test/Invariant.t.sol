@@ -4,8 +4,8 @@ pragma solidity 0.8.37;
 import {Market} from "./utils/Market.sol";
 import "../src/Types.sol";
 
-/// @notice Drives a market through random lives of jobs. It takes only steps that the market's reads call possible, and no
-/// step may then revert.
+/// @notice Drives a market through random lives of jobs. It takes only steps that the market's reads call possible, and
+/// no step may then revert.
 contract MarketHandler is Market {
     address[2] internal staff = [PROVIDER, OTHER];
 

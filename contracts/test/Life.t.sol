@@ -121,7 +121,10 @@ contract LifeTest is MarketTest {
         bad[1].cpusPerTask = 0;
         bad[2].memPerCpu = 0;
         bad[3].batchLocationHash = "";
+        Tools tools = new Tools();
+        yes(tools.isJobDefinitionValid(_definition()), "a good one");
         for (uint256 i = 0; i < bad.length; i++) {
+            no(tools.isJobDefinitionValid(bad[i]), "a bad one");
             vm.expectRevert(abi.encodeWithSelector(MetaScheduler.InvalidJobDefinition.selector));
             vm.prank(CUSTOMER);
             market.requestNewJob(bad[i], LOCKED, "", false);

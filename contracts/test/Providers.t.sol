@@ -188,7 +188,7 @@ contract ProvidersTest is MarketTest {
         _queued(STRANGER, 0, 0, 0);
     }
 
-    // ----------------------------------------------------------------------------------------------- list of the joined
+    // ---------------------------------------------------------------------------------------------- list of the joined
 
     function test_ListInPages() public {
         _join(NEWCOMER);

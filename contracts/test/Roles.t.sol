@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Constants} from "../src/Constants.sol";
+import {JobRepository} from "../src/JobRepository.sol";
 import {JobRules} from "../src/libraries/JobRules.sol";
 import {MarketTest} from "./utils/Market.sol";
 import "../src/Types.sol";
@@ -125,6 +126,25 @@ contract RolesTest is MarketTest {
 
         vm.expectRevert(abi.encodeWithSelector(JobRules.JobHotStatusOnly.selector, JobStatus.PANICKED));
         jobs.setJobStatus(first, JobStatus.CANCELLED);
+    }
+
+    function test_JobChangesHands() public {
+        bytes32[3] memory ids = [_request(), _request(), _request()];
+        jobs.grantRole(jobs.METASCHEDULER_ROLE(), address(this));
+        jobs.setCustomerAddr(ids[2], STRANGER);
+        jobs.setCustomerAddr(ids[1], STRANGER);
+
+        same(jobs.get(ids[1]).customerAddr, STRANGER, "customer");
+        same(jobs.getByCustomer(CUSTOMER).length, 1, "jobs left");
+        same(jobs.getByCustomer(CUSTOMER)[0], ids[0], "the first");
+        same(jobs.getByCustomer(STRANGER)[0], ids[1], "oldest first");
+        same(jobs.getByCustomer(STRANGER)[1], ids[2], "newest last");
+    }
+
+    function test_NoWritesToUnknownJobs() public {
+        jobs.grantRole(jobs.METASCHEDULER_ROLE(), address(this));
+        vm.expectRevert(abi.encodeWithSelector(JobRepository.InvalidJob.selector));
+        jobs.setJobName(bytes32(uint256(77)), "x");
     }
 
     // ------------------------------------------------------------------------------------------------------- queues

@@ -2,8 +2,8 @@
 pragma solidity 0.8.37;
 
 /// @title A first-in-first-out queue of jobs from which any job can leave
-/// @notice A ring of links whose slot 0 is the anchor: its `next` is the head, its `prev` the tail. A job is in a queue at
-/// most once; adding, taking and removing cost the same whatever the length, so no backlog can make a call too dear.
+/// @notice A ring of links whose slot 0 is the anchor: its `next` is the head, its `prev` the tail. A job is in a queue
+/// at most once; adding, taking and removing cost the same whatever the length, so no backlog can make a call too dear.
 library JobQueue {
     /// @notice There is nothing to take.
     error Empty();

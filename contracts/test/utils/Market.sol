@@ -21,7 +21,8 @@ abstract contract Market is Check {
     address internal constant STRANGER = address(0xE5);
 
     uint256 internal constant LOCKED = 1000e18;
-    /// @dev 2 tasks * (3 CPUs * 5 + 3 CPUs * 7 MB * 1) + 4 GPUs * 11, all in milli-credits: see _prices and _definition.
+    /// @dev 2 tasks * (3 CPUs * 5 + 3 CPUs * 7 MB * 1) + 4 GPUs * 11, all in milli-credits: see _prices and
+    /// _definition.
     uint256 internal constant PER_MINUTE = (2 * (3 * 5 + 3 * 7 * 1) + 4 * 11) * 1e15;
 
     Credit internal credit;
