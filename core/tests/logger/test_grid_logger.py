@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
+import sys
 import time
 
 import pytest
@@ -15,6 +16,23 @@ from deepsquare.grid.supervisor.log_writer import LogWriter, split
 from deepsquare.wire.messages import MAX_LINE_BYTES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+
+_APPEND_FOREVER = """
+import asyncio, sys
+from pathlib import Path
+from deepsquare.grid.logger.store import Line, LogStore
+
+async def main():
+    store = LogStore(Path(sys.argv[1]))
+    number = 0
+    while True:
+        number += 1
+        await store.append("0xowner", "log", [Line(b"%d" % number, number, number)])
+        print(number, flush=True)
+
+asyncio.run(main())
+"""
 
 
 @pytest.fixture
@@ -198,6 +216,21 @@ class TestTheStore:
         for path in files:
             assert b"the-secret" not in path.read_bytes(), path
             assert path.stat().st_mode & 0o777 == 0o600, path
+        await store.close()
+
+    async def test_a_process_that_is_killed_loses_nothing_that_it_acknowledged(self, tmp_path):
+        writing = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _APPEND_FOREVER, str(tmp_path), stdout=asyncio.subprocess.PIPE
+        )
+        acknowledged = 0
+        while acknowledged < 20:
+            acknowledged = int(await writing.stdout.readline())
+        writing.kill()
+        await writing.wait()
+        store = LogStore(tmp_path)
+        lines = await store.read("0xowner", "log", after=0, limit=10**6)
+        assert len(lines) >= acknowledged
+        assert [int(line.data) for line in lines] == list(range(1, len(lines) + 1))
         await store.close()
 
     async def test_a_line_that_was_moved_is_not_given_as_another(self, tmp_path):
