@@ -1,0 +1,17 @@
+"""Workflow → batch script: a pure function of the workflow, the same bytes at every call.
+
+Scripts are compiled before a provider is chosen. What differs between providers is left to variables that the supervisor
+sets when it submits; unset, the reference's paths count:
+
+| variable | default | what is there |
+|---|---|---|
+| DEEPSQUARE_SHARED_ROOT | /opt/cache/shared | `UID/JOB.SLURMID`, a job's scratch; `UID/started/JOB`, its marker |
+| DEEPSQUARE_PERSISTENT_ROOT | /opt/cache/persistent | `user-UID`, the account's cache on the shared file system |
+| DEEPSQUARE_WORLD_TMP_ROOT | /opt/cache/world-tmp | everybody's cache on the shared file system |
+| DEEPSQUARE_DISK_ROOT | /opt/cache/disk | `tmp/user-UID` and `world-tmp`, the same on a node's own disk |
+| DEEPSQUARE_RUNTIME | (none) | a folder whose `bin` comes first on the PATH of steps on the host |
+"""
+
+from deepsquare.compiler.script import EXIT_STARTED_BEFORE, LATE_BOUND, UnsupportedError, compile_workflow
+
+__all__ = ["EXIT_STARTED_BEFORE", "LATE_BOUND", "UnsupportedError", "compile_workflow"]

@@ -1,0 +1,20 @@
+"""What a job is: DeepSquare's workflow file as models, its loading and its validation."""
+
+from deepsquare.workflow.loading import from_dict, load, parse
+from deepsquare.workflow.models import Container, EnvVar, Resources, Run, Step, StepResources, Workflow
+from deepsquare.workflow.problems import Problem, WorkflowError
+
+__all__ = [
+    "Container",
+    "EnvVar",
+    "Problem",
+    "Resources",
+    "Run",
+    "Step",
+    "StepResources",
+    "Workflow",
+    "WorkflowError",
+    "from_dict",
+    "load",
+    "parse",
+]

@@ -1,0 +1,138 @@
+"""The batch script of a workflow."""
+
+from __future__ import annotations
+
+from deepsquare.compiler.quoting import quote, write_file
+from deepsquare.compiler.steps import compile_run
+from deepsquare.workflow.models import Resources, Run, Workflow
+from deepsquare.workflow.problems import Problem, WorkflowError
+
+LATE_BOUND = (
+    "DEEPSQUARE_SHARED_ROOT",
+    "DEEPSQUARE_PERSISTENT_ROOT",
+    "DEEPSQUARE_WORLD_TMP_ROOT",
+    "DEEPSQUARE_DISK_ROOT",
+    "DEEPSQUARE_RUNTIME",
+)
+"""The variables that a supervisor may set at submission; the package's description says what they mean."""
+
+EXIT_STARTED_BEFORE = 120
+"""The exit code of a script that finds that its job was started before."""
+
+_HEAD = f"""\
+#!/bin/bash
+# Made by DeepSquare's compiler. What a provider decides comes in variables: DEEPSQUARE_SHARED_ROOT and others.
+set -u
+umask 077
+account=$(id -u)
+shared=${{DEEPSQUARE_SHARED_ROOT:-/opt/cache/shared}}/$account
+
+# A job runs once. Making a folder either works or finds it made: of two starts, one wins.
+mkdir -p "$shared/started"
+if ! mkdir "$shared/started/$SLURM_JOB_NAME"; then
+    echo "This job was started before, and is not started again." >&2
+    exit {EXIT_STARTED_BEFORE}
+fi
+
+export STORAGE_PATH="$shared/$SLURM_JOB_NAME.$SLURM_JOB_ID"
+private=$STORAGE_PATH/.deepsquare
+step=
+clean_up() {{
+    rm -rf "$STORAGE_PATH"
+}}
+stop() {{
+    # The step gets the signal too, and the script ends when the step has.
+    if [ -n "$step" ]; then kill -TERM "$step" 2>/dev/null; wait "$step"; fi
+    exit 143
+}}
+trap clean_up EXIT
+trap stop TERM INT
+"""
+
+_FOLDERS = """
+export DEEPSQUARE_INPUT="$STORAGE_PATH/input"
+export DEEPSQUARE_OUTPUT="$STORAGE_PATH/output"
+export DEEPSQUARE_ENV="$STORAGE_PATH/env"
+export DEEPSQUARE_SHARED_TMP="${DEEPSQUARE_PERSISTENT_ROOT:-/opt/cache/persistent}/user-$account"
+export DEEPSQUARE_TMP="$DEEPSQUARE_SHARED_TMP"
+export DEEPSQUARE_SHARED_WORLD_TMP="${DEEPSQUARE_WORLD_TMP_ROOT:-/opt/cache/world-tmp}"
+export DEEPSQUARE_DISK_TMP="${DEEPSQUARE_DISK_ROOT:-/opt/cache/disk}/tmp/user-$account"
+export DEEPSQUARE_DISK_WORLD_TMP="${DEEPSQUARE_DISK_ROOT:-/opt/cache/disk}/world-tmp"
+mkdir -p "$private/home" "$DEEPSQUARE_INPUT" "$DEEPSQUARE_OUTPUT" || exit 1
+# Caches that the provider doesn't offer are no reason to fail: few jobs use them.
+mkdir -p "$DEEPSQUARE_SHARED_TMP" "$DEEPSQUARE_SHARED_WORLD_TMP" "$DEEPSQUARE_DISK_TMP" "$DEEPSQUARE_DISK_WORLD_TMP" 2>/dev/null
+: >"$DEEPSQUARE_ENV"
+# Homes are shared by all jobs of an account, so that each job gets one of its own.
+export HOME="$private/home"
+if [ -n "${DEEPSQUARE_RUNTIME:-}" ]; then export PATH="$DEEPSQUARE_RUNTIME/bin:$PATH"; fi
+# sbatch --export=NAMES would make srun pass on those names alone.
+export SLURM_EXPORT_ENV=ALL
+"""
+
+_VARIABLES = (
+    "STORAGE_PATH",
+    "DEEPSQUARE_INPUT",
+    "DEEPSQUARE_OUTPUT",
+    "DEEPSQUARE_ENV",
+    "DEEPSQUARE_TMP",
+    "DEEPSQUARE_SHARED_TMP",
+    "DEEPSQUARE_SHARED_WORLD_TMP",
+    "DEEPSQUARE_DISK_TMP",
+    "DEEPSQUARE_DISK_WORLD_TMP",
+    "NTASKS",
+    "CPUS_PER_TASK",
+    "MEM_PER_CPU",
+    "GPUS",
+    "CPUS",
+    "MEM",
+)
+
+
+class UnsupportedError(WorkflowError):
+    """The workflow is valid, but this version can't run it."""
+
+
+def compile_workflow(workflow: Workflow) -> str:
+    """The bash script that runs a workflow inside of an sbatch allocation.
+
+    Resources are not in it: the supervisor gives them to sbatch.
+
+    Raises:
+        UnsupportedError: a step asks for a container.
+    """
+    _check(workflow.runs())
+    parts = [_HEAD]
+    if workflow.enable_logging is False:
+        parts.append("exec >/dev/null 2>&1\n")
+    parts += [_FOLDERS, _resources(workflow.resources)]
+    job_env = "".join(f"export {variable.key}={quote(variable.value)}\n" for variable in workflow.env)
+    parts.append("\n# What each step sees: the job's own environment, then these variables.\n")
+    parts.append(write_file('"$private/environment"', job_env.rstrip("\n")))
+    parts.append(f'declare -p {" ".join(_VARIABLES)} >>"$private/environment"\n')
+    for number, run in enumerate(workflow.runs(), start=1):
+        parts.append(compile_run(run, workflow.resources, number))
+    return "".join(parts)
+
+
+def _resources(resources: Resources) -> str:
+    cpus = resources.tasks * resources.cpus_per_task
+    values = {
+        "NTASKS": resources.tasks,
+        "CPUS_PER_TASK": resources.cpus_per_task,
+        "MEM_PER_CPU": resources.mem_per_cpu,
+        "GPUS": resources.gpus,
+        "CPUS": cpus,
+        "MEM": cpus * resources.mem_per_cpu,
+    }
+    return "".join(f"export {name}={value}\n" for name, value in values.items())
+
+
+def _check(runs: list[Run]) -> None:
+    for run in runs:
+        if run.container is not None:
+            text = "containers are not supported by this version of the grid; leave container out to run on the host"
+            raise UnsupportedError([Problem("run.container", text, "unsupported")])
+        if run.shell == "ENTRYPOINT":
+            raise UnsupportedError(
+                [Problem("run.shell", "ENTRYPOINT is a container's, and this step has none", "unsupported")]
+            )

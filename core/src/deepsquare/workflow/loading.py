@@ -1,0 +1,208 @@
+"""Reading workflows from YAML, JSON and plain data, with mistakes told by line and column."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from deepsquare.errors import DeepSquareError
+from deepsquare.workflow.models import Workflow
+from deepsquare.workflow.problems import Problem, WorkflowError
+
+_FILE_BYTES = 1 << 20
+_DEPTH = 50
+
+Path_ = tuple[str | int, ...]
+Marks = dict[Path_, tuple[int, int]]
+
+
+def load(path: Path) -> Workflow:
+    """Read a workflow file, YAML or JSON.
+
+    Raises:
+        WorkflowError: it is not valid; the text has the line and column of each mistake.
+        DeepSquareError: it can't be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise DeepSquareError(f"{path} can't be read: {reason}") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str = "the workflow") -> Workflow:
+    """Read a workflow from the text of a file; `source` names it in errors.
+
+    Raises:
+        WorkflowError: it is not valid.
+    """
+    if len(text.encode("utf-8", "surrogatepass")) > _FILE_BYTES:
+        raise WorkflowError([Problem("", "is larger than 1 MiB", "size")], source)
+    marks: Marks = {}
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        data = _construct(loader, node, (), marks) if node is not None else None
+    except yaml.YAMLError as error:
+        raise WorkflowError([_syntax_problem(error)], source) from None
+    except _BadNode as error:
+        mark = error.node.start_mark
+        raise WorkflowError([Problem("", str(error), "syntax", mark.line + 1, mark.column + 1)], source) from None
+    except RecursionError:
+        raise WorkflowError([Problem("", f"is nested deeper than {_DEPTH} levels", "depth")], source) from None
+    return _validate(data, source, marks)
+
+
+def from_dict(data: Mapping[str, Any]) -> Workflow:
+    """A workflow from plain data with the file's names.
+
+    Raises:
+        WorkflowError: it is not valid.
+    """
+    return _validate(data, "the workflow", {})
+
+
+def _validate(data: Any, source: str, marks: Marks) -> Workflow:
+    if not isinstance(data, Mapping):
+        raise WorkflowError([Problem("", "must be a mapping with resources and steps", "type")], source)
+    try:
+        return Workflow.model_validate(dict(data))
+    except ValidationError as error:
+        raise WorkflowError(_problems(error, marks), source) from None
+    except RecursionError:
+        raise WorkflowError([Problem("", f"is nested deeper than {_DEPTH} levels", "depth")], source) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Without aliases: they make small files of huge data."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+
+class _BadNode(Exception):
+    def __init__(self, message: str, node: yaml.Node) -> None:
+        super().__init__(message)
+        self.node = node
+
+
+def _construct(loader: _Loader, node: yaml.Node, path: Path_, marks: Marks) -> Any:
+    """Plain data of a node, without what makes YAML dangerous or surprising: aliases, tags, doubled keys, dates."""
+    if len(path) > _DEPTH:
+        raise _BadNode(f"is nested deeper than {_DEPTH} levels", node)
+    marks[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
+    if isinstance(node, yaml.MappingNode):
+        found: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise _BadNode("a key must be text", key_node)
+            key = str(key_node.value)
+            if key in found:
+                raise _BadNode(f"the key {key!r} is there twice", key_node)
+            found[key] = _construct(loader, value_node, (*path, key), marks)
+            marks[*path, key] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+        return found
+    if isinstance(node, yaml.SequenceNode):
+        return [_construct(loader, item, (*path, number), marks) for number, item in enumerate(node.value)]
+    if node.tag not in _SCALARS:
+        # A date, say, is only text to this language.
+        return str(node.value)
+    return loader.construct_object(node)
+
+
+_SCALARS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str"))
+
+
+def _syntax_problem(error: yaml.YAMLError) -> Problem:
+    mark = getattr(error, "problem_mark", None)
+    words = getattr(error, "problem", None) or "is not YAML"
+    if mark is None:
+        return Problem("", f"is neither YAML nor JSON: {words}", "syntax")
+    return Problem("", f"is neither YAML nor JSON here: {words}", "syntax", mark.line + 1, mark.column + 1)
+
+
+def _problems(error: ValidationError, marks: Marks) -> list[Problem]:
+    items = error.errors()
+    places = [item["loc"] for item in items]
+    # pydantic counts only the good items of a list, and so calls a list of bad ones too short as well.
+    return [
+        _problem(item, marks)
+        for item in items
+        if item["type"] != "too_short"
+        or not any(len(place) > len(item["loc"]) and place[: len(item["loc"])] == item["loc"] for place in places)
+    ]
+
+
+_MESSAGES = {
+    "missing": "is missing",
+    "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text; put it in quotes",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
+    "model_type": "must be a mapping",
+    "dict_type": "must be a mapping",
+    "tuple_type": "must be a list",
+}
+
+
+def _problem(item: Any, marks: Marks) -> Problem:
+    location: Path_ = item["loc"]
+    kind: str = item["type"]
+    if kind == "extra_forbidden":
+        message = f"is an unknown field{_suggestion(location)}"
+    elif kind in _MESSAGES:
+        message = _MESSAGES[kind]
+    elif kind in ("greater_than_equal", "less_than_equal"):
+        message = f"is {item['input']}, but must be {item['msg'].removeprefix('Input should be ')}"
+    elif kind == "literal_error":
+        message = f"must be one of {item['ctx']['expected']}"
+    else:
+        message = item["msg"]
+    line, column = next(
+        (marks[location[:n]] for n in range(len(location), -1, -1) if location[:n] in marks), (None, None)
+    )
+    return Problem(_path_text(location), message, "unknown" if kind == "extra_forbidden" else kind, line, column)
+
+
+def _suggestion(location: Path_) -> str:
+    """The nearest name that is allowed in the place of the last part of a location."""
+    model: type[BaseModel] | None = Workflow
+    for part in location[:-1]:
+        if model is not None and isinstance(part, str):
+            model = _model_of(model, part)
+    if model is None:
+        return ""
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    near = difflib.get_close_matches(str(location[-1]), names, 1, 0.5)
+    return f"; did you mean {near[0]}?" if near else f"; allowed are {', '.join(names)}"
+
+
+def _model_of(model: type[BaseModel], alias: str) -> type[BaseModel] | None:
+    for field in model.model_fields.values():
+        if field.alias == alias:
+            return _find_model(field.annotation)
+    return None
+
+
+def _find_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner: Sequence[Any] = getattr(annotation, "__args__", ())
+    return next((found for found in map(_find_model, inner) if found is not None), None)
+
+
+def _path_text(location: Path_) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text

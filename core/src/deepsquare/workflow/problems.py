@@ -1,0 +1,35 @@
+"""What is wrong with a workflow file: where, what was there, what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deepsquare.errors import DeepSquareError
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a workflow."""
+
+    path: str
+    """Such as `steps[0].run.command`; empty for the file as a whole."""
+    message: str
+    tag: str
+    """A short name of the rule, such as `missing` or `unknown`."""
+    line: int | None = None
+    """From 1; None when the workflow was not read from text."""
+    column: int | None = None
+
+    def __str__(self) -> str:
+        place = f"line {self.line}, column {self.column}: " if self.line is not None else ""
+        return f"{place}{self.path}: {self.message}" if self.path else f"{place}{self.message}"
+
+
+class WorkflowError(DeepSquareError):
+    """A workflow is not valid. The text has a line a problem; it never has values of env, commands or credentials."""
+
+    def __init__(self, problems: Sequence[Problem], source: str = "the workflow") -> None:
+        self.problems = list(problems)
+        self.source = source
+        super().__init__("\n".join(f"{source}: {problem}" for problem in self.problems))
