@@ -54,8 +54,13 @@ usable_cgroups() {
 # Whether the kernel counts swap in cgroups; where it doesn't, Slurm must not try to limit it.
 limits_swap() { [ -e "$CGROUP_ROOT/memory/memory.memsw.limit_in_bytes" ] || compgen -G "$CGROUP_ROOT/*/memory.swap.max" >/dev/null; }
 
-# Binding to the loopback address works when the host's name means 127.0.0.1: Slurm binds to the address of that name.
-name_is_loopback() { [ "$(getent ahostsv4 "$(hostname)" 2>/dev/null | awk 'NR == 1 {print $1}')" = 127.0.0.1 ]; }
+# The address of the cluster. Slurm can bind to one address only by the host's own name, so where that is a loopback
+# address (127.0.1.1 on Debian) it is taken, and everything stays on loopback.
+choose_address() {
+    ADDRESS=$(getent ahostsv4 "$(hostname)" 2>/dev/null | awk 'NR == 1 {print $1}')
+    LOOPBACK_ONLY=yes
+    if [[ $ADDRESS != 127.* ]]; then ADDRESS=127.0.0.1 LOOPBACK_ONLY=no; fi
+}
 
 # Whether nobody listens on the cluster's ports: the controller has PORT, the nodes the ones after it.
 ports_free() {
@@ -124,11 +129,11 @@ write_slurm_conf() {
         task_plugin=(task/cgroup "${task_plugin[@]}")
     fi
     [ ${#task_plugin[@]} -gt 0 ] || task_plugin=(task/none)
-    if name_is_loopback; then communication='CommunicationParameters=NoInAddrAny,NoCtldInAddrAny'; fi
+    if [ "$LOOPBACK_ONLY" = yes ]; then communication='CommunicationParameters=NoInAddrAny,NoCtldInAddrAny'; fi
     cat <<CONF
 # Written by $HERE/up and rewritten at each start of the whole cluster.
 ClusterName=$NAME
-SlurmctldHost=$(hostname -s)(127.0.0.1)
+SlurmctldHost=$(hostname -s)($ADDRESS)
 SlurmctldPort=$PORT
 $communication
 AuthType=auth/munge
@@ -180,13 +185,14 @@ SlurmdTimeout=300
 SlurmctldTimeout=60
 SlurmdParameters=config_overrides
 DefMemPerCPU=$(max 1 $((MEMORY_MB / CPUS)))
-NodeName=$NAME-n[1-$NODES] NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=[$((PORT + 1))-$((PORT + NODES))] CPUs=$CPUS RealMemory=$MEMORY_MB State=UNKNOWN
+NodeName=$NAME-n[1-$NODES] NodeHostname=$(hostname -s) NodeAddr=$ADDRESS Port=[$((PORT + 1))-$((PORT + NODES))] CPUs=$CPUS RealMemory=$MEMORY_MB State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=01:00:00 State=UP
 CONF
 }
 
 write_configuration() {
     local binds=no
+    choose_address
     # Every node believes that the host's first cores are its own: binding is right for one node with real CPUs only.
     if [ "$NODES" -eq 1 ] && [ "$CPUS" -le "$(nproc)" ]; then binds=yes; fi
     write_cgroup_conf "$binds" >"$STATE_DIR/etc/cgroup.conf"
@@ -195,6 +201,6 @@ write_configuration() {
     if [ "$CGROUPS" = none ]; then
         say "no usable cgroups: processes are followed by proctrack/linuxproc, and memory is polled instead of enforced by the kernel"
     fi
-    name_is_loopback || say "the host's name doesn't mean 127.0.0.1, so the daemons listen on every interface (munge authenticates each message)"
+    [ "$LOOPBACK_ONLY" = yes ] || say "the host's name doesn't mean a loopback address, so the daemons listen on every interface (munge authenticates each message)"
 }
 
