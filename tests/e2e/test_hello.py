@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import pwd
 import re
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -30,9 +31,8 @@ def test_watching_shows_states_and_output_as_they_come(grid: Grid) -> None:
 def test_a_job_runs_as_the_account_of_the_grid_never_as_root(grid: Grid) -> None:
     job = grid.submit("id -u; umask; pwd; echo $HOME", "--time-limit", "1m", "--watch")
     uid, umask, directory, home = grid.logs(job["id"])
-    assert (
-        int(uid) == grid.json("grid", "status", "--state", grid.state)["up"] * os.stat(grid.state / "jobs").st_uid != 0
-    )
+    account = grid.json("grid", "status", "--state", grid.state)["account"]
+    assert int(uid) == pwd.getpwnam(account).pw_uid != 0
     assert umask == "0077"
     assert directory.startswith(str(grid.state / "jobs"))
     assert home.startswith(str(grid.state / "jobs"))
@@ -41,7 +41,7 @@ def test_a_job_runs_as_the_account_of_the_grid_never_as_root(grid: Grid) -> None
 def test_the_scratch_of_a_job_is_gone_after_it(grid: Grid) -> None:
     job = grid.submit("touch here; pwd", "--time-limit", "1m", "--watch")
     (directory,) = grid.logs(job["id"])
-    assert not os.path.exists(directory)
+    assert not Path(directory).exists()
 
 
 def test_the_exit_code_of_a_failed_job_arrives(grid: Grid) -> None:

@@ -17,7 +17,6 @@ from deepsquare.wire.messages import MAX_LINE_BYTES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-
 _APPEND_FOREVER = """
 import asyncio, sys
 from pathlib import Path

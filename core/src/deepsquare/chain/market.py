@@ -277,7 +277,11 @@ class Market:
         if not await self.read("ProviderJobQueues", "hasNextClaimableJob", self.account):
             return None
         receipt = await self.transact("MetaScheduler", "claimNextJob")
-        customer, _, job_id, minutes, definition = self.events(receipt, "MetaScheduler", "ClaimJobEvent")[0]
+        claims = self.events(receipt, "MetaScheduler", "ClaimJobEvent")
+        if not claims:
+            # A banned provider's claim gives the job back to the market.
+            return None
+        customer, _, job_id, minutes, definition = claims[0]
         return Claim(bytes(job_id), to_checksum_address(customer), minutes, JobDefinition.decode(definition))
 
     async def claim_next_cancelling_job(self) -> bytes | None:

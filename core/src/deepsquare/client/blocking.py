@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from concurrent.futures import Future
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+import anyio
+from anyio.from_thread import BlockingPortal
 
 from deepsquare.client.client import Client, Job
 from deepsquare.client.job import JobInfo
@@ -25,16 +26,39 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _lock = threading.Lock()
-_portal: tuple[int, BlockingPortal] | None = None
+_portal: BlockingPortal | None = None
 
 
 def _get_portal() -> BlockingPortal:
-    """This process's event loop in a thread of its own; a forked child makes its own, since threads don't survive a fork."""
+    """This process's event loop in a thread of its own, made at the first use."""
     global _portal  # noqa: PLW0603 (one a process is the point)
     with _lock:
-        if _portal is None or _portal[0] != os.getpid():
-            _portal = (os.getpid(), ExitStack().enter_context(start_blocking_portal()))
-        return _portal[1]
+        if _portal is None:
+            started: Future[BlockingPortal] = Future()
+            # A daemon: a process may end whenever it likes, also with a client that nobody closed.
+            threading.Thread(target=anyio.run, args=(_serve, started), name="deepsquare", daemon=True).start()
+            _portal = started.result()
+        return _portal
+
+
+async def _serve(started: Future[BlockingPortal]) -> None:
+    try:
+        async with BlockingPortal() as portal:
+            started.set_result(portal)
+            await portal.sleep_until_stopped()
+    except BaseException as error:
+        if not started.done():
+            started.set_exception(error)
+        raise
+
+
+def _forget_portal() -> None:
+    """Threads don't survive a fork: the child makes a portal of its own."""
+    global _lock, _portal
+    _lock, _portal = threading.Lock(), None
+
+
+os.register_at_fork(after_in_child=_forget_portal)
 
 
 class BlockingClient:

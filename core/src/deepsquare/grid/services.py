@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from deepsquare.chain.market import Market
 from deepsquare.chain.types import Label, Prices, to_hex
+from deepsquare.compiler import LATE_BOUND
 from deepsquare.errors import ConfigError
 from deepsquare.grid.config import GridConfig
 from deepsquare.grid.keys import open_key
@@ -139,8 +140,17 @@ async def run_supervisor(config: GridConfig, ready: Ready) -> None:
 
 
 def late_bound(config: GridConfig) -> dict[str, str]:
-    """The values of the variables that scripts leave to the provider (`deepsquare.compiler.LATE_BOUND`)."""
-    raise ConfigError("pending")
+    """The values of the variables that scripts leave to the provider (`deepsquare.compiler`)."""
+    folder = config.jobs_folder
+    values = {
+        "DEEPSQUARE_SHARED_ROOT": folder / "shared",
+        "DEEPSQUARE_PERSISTENT_ROOT": folder / "persistent",
+        "DEEPSQUARE_WORLD_TMP_ROOT": folder / "world-tmp",
+        "DEEPSQUARE_DISK_ROOT": folder / "disk",
+        "DEEPSQUARE_RUNTIME": config.runtime,
+    }
+    assert values.keys() == set(LATE_BOUND)
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 SERVICES: dict[str, Callable[[GridConfig, Ready], Awaitable[None]]] = {

@@ -100,7 +100,6 @@ async def _wait_until_up(process: asyncio.subprocess.Process, port: int, log_pat
                 await asyncio.sleep(0.05)
     finally:
         await w3.provider.disconnect()
-    words = log_path.read_text(errors="replace").strip().splitlines()[-3:]
-    raise GridError(
-        f"the local chain did not start on port {port}: {' / '.join(words) or 'it said nothing'} (log: {log_path})"
-    )
+    words = await asyncio.to_thread(log_path.read_text, errors="replace")
+    last = " / ".join(words.strip().splitlines()[-3:])
+    raise GridError(f"the local chain did not start on port {port}: {last or 'it said nothing'} (log: {log_path})")

@@ -66,7 +66,7 @@ class SupervisorJournal:
             "SELECT job_id, state, customer, minutes, scheduler_id, log_offset, cancelled FROM jobs WHERE state != ?",
             (Stage.DONE,),
         )
-        return {row[0]: Entry(row[0], Stage(row[1]), *row[2:6], cancelled=bool(row[6])) for row in rows}
+        return {row[0]: Entry(row[0], Stage(row[1]), row[2], row[3], row[4], row[5], bool(row[6])) for row in rows}
 
     def save(self, entry: Entry) -> None:
         """Write an entry, new or changed."""

@@ -32,6 +32,8 @@ _IDLE_SECONDS = 10.0
 # A job that was just submitted, or whose sbatch was cut off, may need a moment to show up in the scheduler's answer.
 _UNKNOWN_SECONDS = 10.0
 _JOBS_AT_ONCE = 16
+# Where a minute costs nothing, credits buy more minutes than Slurm can count.
+_LONGEST_MINUTES = 365 * 24 * 60
 
 _ENDS = {
     Phase.COMPLETED: JobStatus.FINISHED,
@@ -204,7 +206,7 @@ class Supervisor:
                 BatchJob(
                     name=name,
                     script=script,
-                    minutes=entry.minutes,
+                    minutes=min(entry.minutes, _LONGEST_MINUTES),
                     tasks=definition.ntasks,
                     cpus_per_task=definition.cpus_per_task,
                     mem_per_cpu_mb=definition.mem_per_cpu_mb,
