@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -103,6 +104,13 @@ class Grid:
 
     def logs(self, job_id: str) -> list[str]:
         return self.cli("job", "logs", job_id).stdout.splitlines()
+
+    def output(self, job_id: str) -> list[str]:
+        """The lines that the steps of a failed job wrote, without srun's own report of the failure."""
+        lines = self.logs(job_id)
+        own = [line for line in lines if re.fullmatch(r"srun: error: \S+: task \d+: .+", line)]
+        assert own, lines
+        return [line for line in lines if line not in own]
 
 
 def _open_folder(prefix: str) -> Path:

@@ -47,7 +47,12 @@ def test_the_scratch_of_a_job_is_gone_after_it(grid: Grid) -> None:
 def test_the_exit_code_of_a_failed_job_arrives(grid: Grid) -> None:
     job = grid.submit("echo before; exit 42", "--time-limit", "1m", "--watch")
     assert (job["status"], job["exit_code"], job["error"]) == ("FAILED", 42, "exit code 42")
-    assert grid.logs(job["id"]) == ["before"]
+    assert grid.output(job["id"]) == ["before"]
+
+
+def test_what_a_step_writes_to_both_outputs_stays_in_order(grid: Grid) -> None:
+    job = grid.submit("for i in 1 2 3 4 5 6; do echo $i; echo $i >&2; done", "--time-limit", "1m", "--watch")
+    assert grid.logs(job["id"]) == [str(number) for number in range(1, 7) for _ in "ab"]
 
 
 def test_output_without_a_last_newline_and_with_any_bytes_arrives(grid: Grid) -> None:

@@ -33,7 +33,7 @@ def test_a_job_that_ends_while_the_supervisor_is_away_is_billed_when_it_is_back(
     grid.start_supervisor()
     ended = grid.wait(job["id"], "FAILED")
     assert ended["exit_code"] == 7
-    assert grid.logs(job["id"]) == ["one", "two"]
+    assert grid.output(job["id"]) == ["one", "two"]
     assert Decimal(ended["billed"]) == Decimal(ended["locked"]) / 2
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from deepsquare.errors import ConnectionFailedError as ConnectionFailedError
     from deepsquare.errors import DeepSquareError as DeepSquareError
     from deepsquare.errors import TransactionError as TransactionError
+    from deepsquare.errors import UnknownJobError as UnknownJobError
     from deepsquare.workflow import Workflow as Workflow
     from deepsquare.workflow import WorkflowError as WorkflowError
 
@@ -43,6 +44,7 @@ _HOMES = {
     "LogLine": "client.logs",
     "NoProviderError": "client.funding",
     "TransactionError": "errors",
+    "UnknownJobError": "errors",
     "Workflow": "workflow",
     "WorkflowError": "workflow",
 }

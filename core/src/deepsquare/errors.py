@@ -7,12 +7,15 @@
     - ApiError                  a service answered with an error
     - TransactionError          a transaction was not carried out
         - ContractError         (deepsquare.chain.errors) the contract refused; one class for each of its errors
-    - JobFailedError            a job ended in another status than FINISHED
+    - UnknownJobError           the grid has no such job
     - GridError                 (operators) a service of the grid can't start or go on
         - SchedulerError        Slurm, or the local scheduler, refused or failed
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class DeepSquareError(Exception):
@@ -35,8 +38,15 @@ class TransactionError(DeepSquareError):
     """A transaction was not carried out."""
 
 
-class JobFailedError(DeepSquareError):
-    """A job ended in another status than FINISHED."""
+class UnknownJobError(DeepSquareError):
+    """The grid has no such job; `job_ids` has the ids that it doesn't know."""
+
+    def __init__(self, job_ids: Sequence[str]) -> None:
+        self.job_ids = tuple(job_ids)
+        super().__init__(f"no such job on this grid: {', '.join(job_ids)} (list yours: deepsquare job list)")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.job_ids,)
 
 
 class GridError(DeepSquareError):

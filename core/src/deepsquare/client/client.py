@@ -20,7 +20,7 @@ from deepsquare.client.journal import Journal
 from deepsquare.client.logs import LogLine, LogReader, sanitize
 from deepsquare.client.sbatch import submit_workflow
 from deepsquare.credits import from_wei, to_wei
-from deepsquare.errors import ConfigError, DeepSquareError
+from deepsquare.errors import ConfigError, DeepSquareError, UnknownJobError
 
 if TYPE_CHECKING:
     from deepsquare.chain.transactions import Sent
@@ -197,7 +197,7 @@ class Client:
         """How jobs stand, with one call for all of them, in the order of the ids; None means all of this customer's, oldest first.
 
         Raises:
-            DeepSquareError: an id is no job's.
+            UnknownJobError: an id is no job's.
         """
         if job_ids is None:
             ids = await self.market.job_ids_of(self.account)
@@ -206,7 +206,7 @@ class Client:
         records = await self.market.get_jobs(ids)
         unknown = [to_hex(job_id) for job_id, record in zip(ids, records, strict=True) if record is None]
         if unknown:
-            raise DeepSquareError(f"no such job on this grid: {', '.join(unknown)} (list yours: deepsquare job list)")
+            raise UnknownJobError(unknown)
         return [JobInfo.of(record) for record in records if record is not None]
 
     def labels(self) -> dict[str, dict[str, str]]:

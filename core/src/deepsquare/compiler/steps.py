@@ -33,7 +33,8 @@ def compile_run(run: Run, job: Resources, number: int) -> str:
     shell = run.shell or "/bin/bash"
     directory = '"$STORAGE_PATH"' if run.work_dir is None else quote(run.work_dir)
     launch = (
-        'private=${0%/*}\n. "$private/environment"\n'
+        # One pipe for both, so that lines stay in the order in which they are written.
+        'exec 2>&1\nprivate=${0%/*}\n. "$private/environment"\n'
         + _EXPORTED_BEFORE
         + f'command="$private/command-{number}"\ncd {directory} || exit\nunset private\n'
         + step_env

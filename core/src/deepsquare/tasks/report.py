@@ -25,7 +25,7 @@ def failure_text(info: JobInfo, tail: Sequence[str]) -> str:
         info: the job at its end.
         tail: the last lines of its output, sanitised.
     """
-    reason = f"Job {info.id} ended as {info.status.name}"
+    reason = f"Job {short_id(info.id)} ended as {info.status.name}"
     if info.signal:
         reason += f", killed by signal {info.signal}"
     elif info.exit_code:
@@ -36,7 +36,7 @@ def failure_text(info: JobInfo, tail: Sequence[str]) -> str:
         lines += [f"    {line}" for line in tail]
     else:
         lines.append("It wrote no output.")
-    lines.append(_REMEDIES.get(info.status, f"Its whole output: deepsquare job logs {info.id}"))
+    lines.append(_REMEDIES.get(info.status, f"Its whole output: deepsquare job logs {short_id(info.id)}"))
     return "\n".join(lines)
 
 
