@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+_LOG_LINES = 200
+CLUSTER = REPOSITORY / "integration" / "slurm-cluster"
 
 
 @dataclass
@@ -78,6 +81,10 @@ class Grid:
         self.supervisor.send_signal(signal.SIGKILL)
         self.supervisor.wait()
 
+    def kill_daemon(self) -> None:
+        """Kill the process of the chain's keeper and of all services at once."""
+        os.kill(int((self.state / "grid.pid").read_text()), signal.SIGKILL)
+
     def submit(self, command: str, *options: str, cpus: int = 1, memory_mb: int = 100, **run_options: Any) -> Any:
         """Submit a shell command with `--json` and return what is printed, whatever the exit code."""
         workflow = {
@@ -113,7 +120,15 @@ class Grid:
         return [line for line in lines if line not in own]
 
 
-def _open_folder(prefix: str) -> Path:
+def account_exists(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def open_folder(prefix: str) -> Path:
     # Jobs run as another account, which can't enter pytest's own temporary folders.
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
     folder.chmod(0o711)
@@ -123,7 +138,7 @@ def _open_folder(prefix: str) -> Path:
 @pytest.fixture(scope="session")
 def runtime() -> Iterator[Path]:
     """The Python environment of Snakemake jobs, made as the demo makes it."""
-    folder = _open_folder("deepsquare-runtime-")
+    folder = open_folder("deepsquare-runtime-")
     subprocess.run([REPOSITORY / "integration" / "setup", "runtime", folder / "env"], check=True)
     yield folder / "env"
     shutil.rmtree(folder)
@@ -134,7 +149,7 @@ def grid(runtime: Path) -> Iterator[Grid]:
     """A grid that is up, with a supervisor of its own process."""
     if os.geteuid() != 0:
         pytest.fail("these tests start a Slurm cluster, which only root can do: run them as root")
-    state = _open_folder("deepsquare-test-")
+    state = open_folder("deepsquare-test-")
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("DEEPSQUARE_", "SLURM_", "SBATCH_"))
     }
@@ -144,7 +159,6 @@ def grid(runtime: Path) -> Iterator[Grid]:
         "PYTHONUNBUFFERED": "1",
     }
     made = Grid(state, environment)
-    cluster = REPOSITORY / "integration" / "slurm-cluster"
     try:
         made.cli(
             "grid",
@@ -152,7 +166,7 @@ def grid(runtime: Path) -> Iterator[Grid]:
             "--state",
             state,
             "--cluster",
-            cluster,
+            CLUSTER,
             "--runtime",
             runtime,
             "--without",
@@ -168,3 +182,17 @@ def grid(runtime: Path) -> Iterator[Grid]:
             made.supervisor.wait()
         made.cli("grid", "down", "--state", state)
         shutil.rmtree(state)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure comes with what the services said."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        for grid in item.funcargs.values():
+            if isinstance(grid, Grid):
+                for log in sorted((grid.state / "log").glob("*.log")):
+                    report.sections.append(
+                        (str(log), "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:]))
+                    )
+    return report

@@ -19,9 +19,11 @@ import tempfile
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+_LOOK_SECONDS = 0.05
 
 _WORKFLOW = {
     "resources": {"tasks": 1, "cpusPerTask": 1, "memPerCpu": 50, "gpus": 0},
@@ -31,33 +33,25 @@ _WORKFLOW = {
 
 
 def plain_sbatch(account: str, slurm_conf: str, count: int) -> float:
-    """Seconds from the first sbatch to the end of the last of `count` jobs that run `srun true`."""
+    """Seconds from the first sbatch to the end of the last of `count` jobs that run `srun true`, looked for all the time."""
     entry = pwd.getpwnam(account)
-    environment = {"PATH": os.environ["PATH"], "SLURM_CONF": slurm_conf}
+    options: dict[str, Any] = {
+        "env": {"PATH": os.environ["PATH"], "SLURM_CONF": slurm_conf},
+        "user": entry.pw_uid,
+        "group": entry.pw_gid,
+        "extra_groups": [],
+        "stdout": subprocess.PIPE,
+        "text": True,
+    }
+    command = ["sbatch", "--parsable", "--mem-per-cpu=50M", "--chdir=/", "--output=/dev/null", "--wrap", "srun true"]
     begin = time.time()
-    waiting = [
-        subprocess.Popen(
-            [
-                "sbatch",
-                "--wait",
-                "--parsable",
-                "--mem-per-cpu=50M",
-                "--chdir=/",
-                "--output=/dev/null",
-                "--wrap",
-                "srun true",
-            ],
-            env=environment,
-            user=entry.pw_uid,
-            group=entry.pw_gid,
-            extra_groups=[],
-            stdout=subprocess.DEVNULL,
-        )
-        for _ in range(count)
-    ]
-    for process in waiting:
-        assert process.wait() == 0
-    return time.time() - begin
+    waiting = {subprocess.run(command, check=True, **options).stdout.strip() for _ in range(count)}
+    look = ["squeue", "--noheader", "--states=all", "--jobs", ",".join(waiting), "--format=%A %T"]
+    while True:
+        states = dict(line.split() for line in subprocess.run(look, check=True, **options).stdout.splitlines())
+        if all(states[job] == "COMPLETED" for job in waiting):
+            return time.time() - begin
+        time.sleep(_LOOK_SECONDS)
 
 
 async def through_the_grid(count: int) -> tuple[float, list[dict[str, float]], list[str]]:

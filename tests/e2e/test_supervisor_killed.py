@@ -13,23 +13,24 @@ pytestmark = pytest.mark.slurm
 
 
 def test_killed_while_a_job_runs_it_finishes_and_bills_that_job_once(grid: Grid) -> None:
-    job = grid.submit("for i in $(seq 8); do echo $i; sleep 1; done", "--time-limit", "3m")
+    job = grid.submit("for i in $(seq 20); do echo $i; sleep 1; done", "--time-limit", "3m")
     grid.wait(job["id"], "RUNNING")
-    time.sleep(2)
     grid.kill_supervisor()
     time.sleep(1)
     grid.start_supervisor()
     ended = grid.wait(job["id"], "FINISHED")
-    assert grid.logs(job["id"]) == [str(number) for number in range(1, 9)]
+    assert grid.logs(job["id"]) == [str(number) for number in range(1, 21)]
     assert Decimal(ended["billed"]) == Decimal(ended["locked"]) / 3
     assert "WRONG" not in grid.cli("cost", "--check").stdout
 
 
 def test_a_job_that_ends_while_the_supervisor_is_away_is_billed_when_it_is_back(grid: Grid) -> None:
-    job = grid.submit("echo one; sleep 3; echo two; exit 7", "--time-limit", "2m")
+    gate = grid.state / "gate"
+    job = grid.submit(f"echo one; until [ -e {gate} ]; do sleep 0.1; done; echo two; exit 7", "--time-limit", "2m")
     grid.wait(job["id"], "RUNNING")
     grid.kill_supervisor()
-    time.sleep(5)
+    gate.touch()
+    time.sleep(3)
     grid.start_supervisor()
     ended = grid.wait(job["id"], "FAILED")
     assert ended["exit_code"] == 7

@@ -8,8 +8,8 @@ from deepsquare.grid.supervisor.schedulers.slurm import Slurm, _gpus, _parse
 JOB = "0x" + "0" * 63 + "1"
 
 
-def line(state: str, start: str, end: str, code: int, reason: str) -> str:
-    return "\x1f".join(["17", JOB, state, start, end, str(code), reason]) + "\x1f"
+def line(state: str, start: str, end: str, code: int, reason: str, nodes: str = "n1") -> str:
+    return "\x1f".join(["17", JOB, state, start, end, str(code), nodes, reason]) + "\x1f"
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,14 @@ def test_states_of_slurm(state: str, code: int, phase: Phase, exit_code: int, si
 
 
 def test_times_that_are_not_there_yet() -> None:
-    _, found = _parse(line("PENDING", "N/A", "N/A", 0, "Resources"))
+    _, found = _parse(line("PENDING", "N/A", "N/A", 0, "Resources", nodes=""))
     assert (found.start_time, found.end_time, found.reason) == (0, 0, "PENDING (Resources)")
+
+
+def test_a_job_that_never_had_a_node_never_started() -> None:
+    _, waiting = _parse(line("PENDING", "1795531625", "1795531685", 0, "Priority", nodes=""))
+    _, cancelled = _parse(line("CANCELLED", "1795531625", "1795531625", 0, "Priority", nodes=""))
+    assert (waiting.start_time, cancelled.start_time) == (0, 0)
 
 
 def test_a_line_that_is_not_understood_is_an_error() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -162,6 +163,10 @@ def serve(
     """
     if service not in _SERVICES:
         fail(f"there is no service {service!r}; there are {', '.join(_SERVICES)}", 2)
+    from deepsquare.grid.local.control import NO_FORK_HANDLERS
+
+    # Read when gRPC is imported.
+    os.environ.update(NO_FORK_HANDLERS)
     from deepsquare.grid.services import SERVICES
 
     config = _load(_state(state))

@@ -53,6 +53,7 @@ def submit(
 
     async def work() -> int:
         from deepsquare.client.client import Client
+        from deepsquare.tasks import short_id
 
         async with Client() as client:
             job = await client.submit(
@@ -62,7 +63,7 @@ def submit(
                 _announce(await job.info(), as_json)
                 return 0
             if not as_json:
-                print(f"job {job.id} bought, {job.locked:f} credits locked", flush=True)
+                print(f"job {short_id(job.id)} bought, {job.locked:f} credits locked", flush=True)
             info = await _watch(client, job, quiet=as_json)
             if as_json:
                 print_json(job_json(info, {}))

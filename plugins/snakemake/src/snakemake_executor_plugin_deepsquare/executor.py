@@ -48,11 +48,10 @@ class Executor(RemoteExecutor):
         self._names: dict[str, str] = {}
         """What Snakemake calls each job that was bought, by its id, in the order of purchase."""
         self._statuses: dict[str, str] = {}
+        self._sources_are_open = self.workflow.storage_settings.default_storage_provider != "fs"
         self._is_away = False
         self._is_closed = False
         self.next_seconds_between_status_checks = _CHECK_SECONDS
-        if self.workflow.storage_settings.default_storage_provider == "fs":
-            _open_as_usual(Path(self.workflow.source_archive.query))
         self.logger.info(f"DeepSquare: context {self._client.context.name}, account {self._client.account}")
 
     # ------------------------------------------------------------------ buying
@@ -73,6 +72,9 @@ class Executor(RemoteExecutor):
     def _buy(self, job: JobExecutorInterface) -> Future[BlockingJob]:
         from deepsquare.tasks import to_workflow
 
+        if not self._sources_are_open:
+            _open_as_usual(Path(self.workflow.source_archive.query))
+            self._sources_are_open = True
         # In this thread: Snakemake's own objects are not made for several.
         command, env = self.format_job_exec(job), dict(self.envvars())
 

@@ -63,7 +63,7 @@ async def anvil(state: Path, *, port: int, chain_id: int) -> AsyncIterator[async
         process = await asyncio.create_subprocess_exec(
             find_anvil(),
             *("--host", "127.0.0.1", "--port", str(port), "--chain-id", str(chain_id)),
-            *("--state", str(folder / "state.json"), "--state-interval", "1", "--preserve-historical-states"),
+            *("--state", str(folder / "state.json"), "--state-interval", "1"),
             *("--gas-limit", str(_BLOCK_GAS_LIMIT), "--accounts", "0", "--no-cors", "--quiet"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,

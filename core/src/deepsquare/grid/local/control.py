@@ -29,6 +29,10 @@ Report = Callable[[str], None]
 """Called with a line of progress."""
 
 
+NO_FORK_HANDLERS = {"GRPC_ENABLE_FORK_SUPPORT": "false"}
+"""Environment of services: they start programs, but never fork to use gRPC, whose handlers write a line for each program."""
+
+
 def default_state() -> Path:
     """The state folder: `$DEEPSQUARE_STATE`, /var/lib/deepsquare for root, else the user's state folder."""
     if folder := os.environ.get("DEEPSQUARE_STATE"):
@@ -266,6 +270,7 @@ def _start_daemon(config: GridConfig, without: Iterable[str], report: Report) ->
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            env=os.environ | NO_FORK_HANDLERS,
             cwd="/",
             pass_fds=(writing,),
             start_new_session=True,

@@ -124,10 +124,16 @@ class Supervisor:
             mine = record.provider == self._market.account and record.status in hot
             if mine and record.job_id not in self._entries:
                 minute = record.definition.cost_per_minute(await self._market.prices_of(record.job_id))
-                minutes = record.max_cost // minute if minute else 0
+                minutes = record.max_cost // minute if minute else _LONGEST_MINUTES
                 # Without a line in the journal sbatch can't have run: the line comes first.
                 self._keep(
-                    Entry(record.job_id, Stage.CLAIMED, record.customer, minutes, cancelled=record.has_cancel_request)
+                    Entry(
+                        record.job_id,
+                        Stage.CLAIMED,
+                        record.customer,
+                        min(minutes, _LONGEST_MINUTES),
+                        cancelled=record.has_cancel_request,
+                    )
                 )
         if self._entries:
             _log.info("taking up %d job(s) of before", len(self._entries))
@@ -153,7 +159,8 @@ class Supervisor:
     async def _claim(self) -> None:
         while (claim := await self._market.claim_next_job()) is not None:
             _log.info("claimed job %s for %d min", to_hex(claim.job_id), claim.max_minutes)
-            self._keep(Entry(claim.job_id, Stage.CLAIMED, claim.customer, claim.max_minutes))
+            minutes = min(claim.max_minutes, _LONGEST_MINUTES)
+            self._keep(Entry(claim.job_id, Stage.CLAIMED, claim.customer, minutes))
         while (job_id := await self._market.claim_next_cancelling_job()) is not None:
             entry = self._entries.get(job_id)
             if entry is not None:
@@ -206,7 +213,7 @@ class Supervisor:
                 BatchJob(
                     name=name,
                     script=script,
-                    minutes=min(entry.minutes, _LONGEST_MINUTES),
+                    minutes=entry.minutes,
                     tasks=definition.ntasks,
                     cpus_per_task=definition.cpus_per_task,
                     mem_per_cpu_mb=definition.mem_per_cpu_mb,

@@ -16,7 +16,7 @@ from deepsquare.grid.supervisor.schedulers.base import BatchJob, BatchState, Pha
 _COMMAND_TIMEOUT_SECONDS = 60.0
 # The unit separator can't be in any of the fields asked for.
 _SEPARATOR = "\x1f"
-_STATE_FIELDS = ("JobID", "Name", "State", "StartTime", "EndTime", "exit_code", "Reason")
+_STATE_FIELDS = ("JobID", "Name", "State", "StartTime", "EndTime", "exit_code", "NodeList", "Reason")
 
 _PHASES = {
     "PENDING": Phase.QUEUED,
@@ -188,13 +188,14 @@ class Slurm:
 
 
 def _parse(line: str) -> tuple[str, BatchState]:
-    scheduler_id, name, state, start, end, code, reason = _split(line)
+    scheduler_id, name, state, start, end, code, nodes, reason = _split(line)
     phase = _PHASES.get(state.split("+")[0].split(" ")[0], Phase.RUNNING)
     raw = int(code) if code.isdigit() else 0
     return name, BatchState(
         scheduler_id=scheduler_id,
         phase=phase,
-        start_time=_seconds(start),
+        # Slurm gives a job that was cancelled in its queue a start, and one that waits an expected start, but no node.
+        start_time=_seconds(start) if nodes else 0,
         end_time=_seconds(end) if phase.is_end else 0,
         exit_code=(raw >> 8) & 0xFF,
         signal=raw & 0x7F,

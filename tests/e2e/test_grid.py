@@ -1,0 +1,88 @@
+"""A second grid beside the first: up, down and up again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CLUSTER, Grid, account_exists, open_folder
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture
+def second_grid(grid: Grid) -> Iterator[Grid]:
+    state = open_folder("deepsquare-second-")
+    second = Grid(state, grid.environment | {"DEEPSQUARE_HOME": str(state / "home")})
+    try:
+        yield second
+    finally:
+        second.cli("grid", "down", "--state", state, check=False)
+        shutil.rmtree(state)
+
+
+def leftovers(state: Path, account: str) -> list[str]:
+    """What of a grid is still on this machine: processes, mounts, cgroups, the account."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            text = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(state).encode() in text:
+            found.append(f"process {process.name}: {text[:200]!r}")
+    found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(state) in line]
+    name = (state / "slurm/etc/slurm.conf").read_text().partition("ClusterName=")[2].split()[0]
+    found += [str(path) for path in Path("/sys/fs/cgroup").rglob(f"*{name}*")]
+    if account_exists(account):
+        found.append(f"account {account}")
+    return found
+
+
+def test_down_leaves_nothing_and_up_goes_on_where_it_was(grid: Grid, second_grid: Grid) -> None:
+    state = second_grid.state
+    second_grid.cli("grid", "up", "--state", state, "--cluster", CLUSTER, cwd=state)
+    finished = second_grid.submit("echo first", "--time-limit", "1m", "--watch")
+    running = second_grid.submit("sleep 600 & echo started; sleep 600", "--time-limit", "20m")
+    second_grid.wait(running["id"], "RUNNING")
+    account = second_grid.json("grid", "status", "--state", state)["account"]
+    assert leftovers(state, account)
+
+    second_grid.cli("grid", "down", "--state", state)
+
+    assert not leftovers(state, account)
+    status = second_grid.cli("grid", "status", "--state", state, check=False)
+    assert (status.returncode, "up             False" in status.stdout) == (3, True)
+
+    second_grid.cli("grid", "up", "--state", state)
+    # The job that `down` cut off ends on chain when its supervisor is back, and what it did not use comes back.
+    ended = second_grid.wait(running["id"], "CANCELLED", "FAILED", "PANICKED")
+    assert ended["refunded"] != "0"
+    assert second_grid.logs(finished["id"]) == ["first"]
+    assert second_grid.submit("echo second", "--time-limit", "1m", "--watch")["status"] == "FINISHED"
+    assert "WRONG" not in second_grid.cli("cost", "--check").stdout
+    # The first grid has not noticed.
+    assert grid.submit("echo still here", "--time-limit", "1m", "--watch")["status"] == "FINISHED"
+
+
+def test_a_second_up_leaves_a_running_grid_alone(grid: Grid) -> None:
+    before = grid.json("grid", "status", "--state", grid.state)
+    assert "is up already" in grid.cli("grid", "up", "--state", grid.state).stderr
+    assert grid.json("grid", "status", "--state", grid.state) == before
+
+
+def test_a_grid_that_was_killed_goes_on_after_up(grid: Grid, second_grid: Grid) -> None:
+    state = second_grid.state
+    second_grid.cli("grid", "up", "--state", state, "--cluster", CLUSTER, cwd=state)
+    job = second_grid.submit("for i in $(seq 12); do echo $i; sleep 1; done", "--time-limit", "3m")
+    second_grid.wait(job["id"], "RUNNING")
+
+    second_grid.kill_daemon()
+    second_grid.cli("grid", "up", "--state", state)
+
+    assert second_grid.wait(job["id"], "FINISHED")
+    assert second_grid.logs(job["id"]) == [str(number) for number in range(1, 13)]
+    assert "WRONG" not in second_grid.cli("cost", "--check").stdout
