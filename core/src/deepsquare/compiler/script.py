@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from deepsquare.compiler.quoting import quote, write_file
-from deepsquare.compiler.steps import compile_run
+from deepsquare.compiler.steps import PASSED_ON, compile_run
 from deepsquare.workflow.models import Resources, Run, Workflow
-from deepsquare.workflow.problems import Problem, WorkflowError
+from deepsquare.workflow.problems import Location, Problem, WorkflowError, path_text
 
 LATE_BOUND = (
     "DEEPSQUARE_SHARED_ROOT",
@@ -28,8 +28,9 @@ account=$(id -u)
 shared=${{DEEPSQUARE_SHARED_ROOT:-/opt/cache/shared}}/$account
 
 # A job runs once. Making a folder either works or finds it made: of two starts, one wins.
-mkdir -p "$shared/started"
+mkdir -p "$shared/started" || exit 1
 if ! mkdir "$shared/started/$SLURM_JOB_NAME"; then
+    [ -d "$shared/started/$SLURM_JOB_NAME" ] || exit 1
     echo "This job was started before, and is not started again." >&2
     exit {EXIT_STARTED_BEFORE}
 fi
@@ -38,7 +39,9 @@ export STORAGE_PATH="$shared/$SLURM_JOB_NAME.$SLURM_JOB_ID"
 private=$STORAGE_PATH/.deepsquare
 step=
 clean_up() {{
-    rm -rf "$STORAGE_PATH"
+    cd /
+    # Again for what a step made read-only.
+    rm -rf "$STORAGE_PATH" 2>/dev/null || {{ chmod -R u+rwX "$STORAGE_PATH"; rm -rf "$STORAGE_PATH"; }}
 }}
 stop() {{
     # The step gets the signal too, and the script ends when the step has.
@@ -100,7 +103,7 @@ def compile_workflow(workflow: Workflow) -> str:
     Raises:
         UnsupportedError: a step asks for a container.
     """
-    _check(workflow.runs())
+    _check(workflow.located_runs())
     parts = [_HEAD]
     if workflow.enable_logging is False:
         parts.append("exec >/dev/null 2>&1\n")
@@ -109,6 +112,7 @@ def compile_workflow(workflow: Workflow) -> str:
     parts.append("\n# What each step sees: the job's own environment, then these variables.\n")
     parts.append(write_file('"$private/environment"', job_env.rstrip("\n")))
     parts.append(f'declare -p {" ".join(_VARIABLES)} >>"$private/environment"\n')
+    parts.append(write_file('"$private/passed-on"', PASSED_ON.rstrip("\n")))
     for number, run in enumerate(workflow.runs(), start=1):
         parts.append(compile_run(run, workflow.resources, number))
     return "".join(parts)
@@ -127,12 +131,11 @@ def _resources(resources: Resources) -> str:
     return "".join(f"export {name}={value}\n" for name, value in values.items())
 
 
-def _check(runs: list[Run]) -> None:
-    for run in runs:
+def _check(runs: list[tuple[Location, Run]]) -> None:
+    for place, run in runs:
         if run.container is not None:
             text = "containers are not supported by this version of the grid; leave container out to run on the host"
-            raise UnsupportedError([Problem("run.container", text, "unsupported")])
+            raise UnsupportedError([Problem(path_text((*place, "container")), text, "unsupported")])
         if run.shell == "ENTRYPOINT":
-            raise UnsupportedError(
-                [Problem("run.shell", "ENTRYPOINT is a container's, and this step has none", "unsupported")]
-            )
+            text = "ENTRYPOINT is a container's, and this step has none"
+            raise UnsupportedError([Problem(path_text((*place, "shell")), text, "unsupported")])

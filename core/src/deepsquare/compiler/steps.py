@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from deepsquare.compiler.quoting import quote, write_file
-from deepsquare.workflow.models import Resources, Run
+from deepsquare.workflow.models import PROVIDERS_KEYS, SHELLS_KEYS, Resources, Run
 
-# What earlier steps left in $DEEPSQUARE_ENV is data: it is split and exported, never executed.
-_EXPORTED_BEFORE = """\
+_IGNORED = " | ".join((*PROVIDERS_KEYS, *SHELLS_KEYS))
+
+PASSED_ON = f"""\
+# Prints what earlier steps left in $DEEPSQUARE_ENV as commands for bash. It is data: quoted, never executed.
+LC_ALL=C
 while IFS= read -r line || [ -n "$line" ]; do
-    key=${line%%=*}
+    key=${{line%%=*}}
     case $key in
-    PATH | LD_LIBRARY_PATH | "$line" | *[!A-Za-z0-9_]* | [0-9]* | '') echo "Ignored a line of DEEPSQUARE_ENV: no KEY=value" >&2 ;;
-    *) export "$key=${line#*=}" ;;
+    {_IGNORED} | "$line" | *[!A-Za-z0-9_]* | [0-9]* | '') echo "Ignored a line of DEEPSQUARE_ENV: no KEY=value" >&2 ;;
+    *) printf 'export %s=%q\\n' "$key" "${{line#*=}}" ;;
     esac
 done <"$DEEPSQUARE_ENV"
-unset line key
 """
+"""The text of the script `passed-on`, which a process of its own runs, so that no name of a variable is in its way."""
 
 
 def compile_run(run: Run, job: Resources, number: int) -> str:
@@ -28,23 +31,23 @@ def compile_run(run: Run, job: Resources, number: int) -> str:
         job: the job's resources, the default of the step's.
         number: its place in the order of execution, from 1.
     """
-    command, launcher = f'"$private/command-{number}"', f'"$private/step-{number}"'
     step_env = "".join(f"export {variable.key}={quote(variable.value)}\n" for variable in run.env)
-    shell = run.shell or "/bin/bash"
     directory = '"$STORAGE_PATH"' if run.work_dir is None else quote(run.work_dir)
     launch = (
-        # One pipe for both, so that lines stay in the order in which they are written.
-        'exec 2>&1\nprivate=${0%/*}\n. "$private/environment"\n'
-        + _EXPORTED_BEFORE
-        + f'command="$private/command-{number}"\ncd {directory} || exit\nunset private\n'
-        + step_env
-        + f'exec {shell} "$command"'
+        # Without variables of its own: customers' may have any name. The outputs share a pipe, so that lines stay in order.
+        "exec 2>&1\n"
+        'set -- "$(/bin/bash "${0%/*}/passed-on")"\n'
+        '. "${0%/*}/environment"\n'
+        'eval "$1"\nset --\n'
+        f"cd {directory} || exit\n"
+        f"{step_env}"
+        f'exec {run.shell or "/bin/bash"} "${{0%/*}}/command-{number}"'
     )
     return (
         f"\n# Step {number}\n"
-        + write_file(command, run.command)
-        + write_file(launcher, launch)
-        + f"{' '.join(_srun(run, job))} /bin/bash {launcher} &\n"
+        + write_file(f'"$private/command-{number}"', run.command)
+        + write_file(f'"$private/step-{number}"', launch)
+        + f'{" ".join(_srun(run, job))} /bin/bash "$private/step-{number}" &\n'
         + 'step=$!\nwait "$step"\ncode=$?\nstep=\n[ "$code" -eq 0 ] || exit "$code"\n'
     )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,13 @@ from pydantic import BaseModel, ValidationError
 
 from deepsquare.errors import DeepSquareError
 from deepsquare.workflow.models import Workflow
-from deepsquare.workflow.problems import Problem, WorkflowError
+from deepsquare.workflow.problems import Location, Problem, WorkflowError, path_text
+from deepsquare.workflow.rules import excesses
 
 _FILE_BYTES = 1 << 20
 _DEPTH = 50
 
-Path_ = tuple[str | int, ...]
-Marks = dict[Path_, tuple[int, int]]
+Marks = dict[Location, tuple[int, int]]
 
 
 def load(path: Path) -> Workflow:
@@ -44,19 +46,14 @@ def parse(text: str, source: str = "the workflow") -> Workflow:
     """
     if len(text.encode("utf-8", "surrogatepass")) > _FILE_BYTES:
         raise WorkflowError([Problem("", "is larger than 1 MiB", "size")], source)
-    marks: Marks = {}
     try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        data = _construct(loader, node, (), marks) if node is not None else None
-    except yaml.YAMLError as error:
-        raise WorkflowError([_syntax_problem(error)], source) from None
-    except _BadNode as error:
-        mark = error.node.start_mark
-        raise WorkflowError([Problem("", str(error), "syntax", mark.line + 1, mark.column + 1)], source) from None
-    except RecursionError:
-        raise WorkflowError([Problem("", f"is nested deeper than {_DEPTH} levels", "depth")], source) from None
-    return _validate(data, source, marks)
+        # YAML is nearly a superset of JSON, but has other escapes, and no tabs.
+        data = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        # Also for JSON with a mistake, which is told with its place.
+        data, marks = _read_yaml(text, source)
+        return _validate(data, source, lambda: marks)
+    return _validate(data, source, lambda: _marks_of_json(text))
 
 
 def from_dict(data: Mapping[str, Any]) -> Workflow:
@@ -65,18 +62,60 @@ def from_dict(data: Mapping[str, Any]) -> Workflow:
     Raises:
         WorkflowError: it is not valid.
     """
-    return _validate(data, "the workflow", {})
+    return _validate(data, "the workflow", dict)
 
 
-def _validate(data: Any, source: str, marks: Marks) -> Workflow:
+def _validate(data: Any, source: str, find_marks: Callable[[], Marks]) -> Workflow:
+    if _is_deep(data, _DEPTH):
+        raise WorkflowError([_TOO_DEEP], source)
     if not isinstance(data, Mapping):
         raise WorkflowError([Problem("", "must be a mapping with resources and steps", "type")], source)
     try:
-        return Workflow.model_validate(dict(data))
+        workflow = Workflow.model_validate(dict(data))
     except ValidationError as error:
-        raise WorkflowError(_problems(error, marks), source) from None
+        raise WorkflowError(_problems(error, find_marks()), source) from None
+    if too_much := list(excesses(workflow)):
+        marks = find_marks()
+        raise WorkflowError([_located(place, text, "resources", marks) for place, text in too_much], source)
+    return workflow
+
+
+def _is_deep(data: Any, levels: int) -> bool:
+    items = data.values() if isinstance(data, Mapping) else data if isinstance(data, list | tuple) else ()
+    return levels < 0 or any(_is_deep(item, levels - 1) for item in items)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _no_number(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _marks_of_json(text: str) -> Marks:
+    try:
+        return _read_yaml(text, "")[1]
+    except WorkflowError:
+        return {}
+
+
+def _read_yaml(text: str, source: str) -> tuple[Any, Marks]:
+    marks: Marks = {}
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        return (_construct(node, (), marks) if node is not None else None), marks
+    except yaml.YAMLError as error:
+        raise WorkflowError([_syntax_problem(error)], source) from None
+    except _BadNode as error:
+        mark = error.node.start_mark
+        raise WorkflowError([Problem("", str(error), "syntax", mark.line + 1, mark.column + 1)], source) from None
     except RecursionError:
-        raise WorkflowError([Problem("", f"is nested deeper than {_DEPTH} levels", "depth")], source) from None
+        raise WorkflowError([_TOO_DEEP], source) from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -95,10 +134,10 @@ class _BadNode(Exception):
         self.node = node
 
 
-def _construct(loader: _Loader, node: yaml.Node, path: Path_, marks: Marks) -> Any:
+def _construct(node: yaml.Node, path: Location, marks: Marks) -> Any:
     """Plain data of a node, without what makes YAML dangerous or surprising: aliases, tags, doubled keys, dates."""
     if len(path) > _DEPTH:
-        raise _BadNode(f"is nested deeper than {_DEPTH} levels", node)
+        raise RecursionError
     marks[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
     if isinstance(node, yaml.MappingNode):
         found: dict[str, Any] = {}
@@ -108,23 +147,36 @@ def _construct(loader: _Loader, node: yaml.Node, path: Path_, marks: Marks) -> A
             key = str(key_node.value)
             if key in found:
                 raise _BadNode(f"the key {key!r} is there twice", key_node)
-            found[key] = _construct(loader, value_node, (*path, key), marks)
+            found[key] = _construct(value_node, (*path, key), marks)
             marks[*path, key] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
         return found
     if isinstance(node, yaml.SequenceNode):
-        return [_construct(loader, item, (*path, number), marks) for number, item in enumerate(node.value)]
-    if node.tag not in _SCALARS:
-        # A date, say, is only text to this language.
-        return str(node.value)
-    return loader.construct_object(node)
+        return [_construct(item, (*path, number), marks) for number, item in enumerate(node.value)]
+    return _scalar(node.tag.removeprefix("tag:yaml.org,2002:"), str(node.value))
 
 
-_SCALARS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str"))
+def _scalar(kind: str, text: str) -> Any:
+    """What people read in a scalar. Old YAML's octal numbers, base 60 and dates are only text to this language."""
+    if kind == "int" and _INTEGER.fullmatch(text):
+        return int(text)
+    if kind == "float" and _DECIMAL.fullmatch(text):
+        return float(text)
+    if kind == "bool":
+        return _Loader.bool_values.get(text.lower(), text)
+    return None if kind == "null" else text
+
+
+# No more digits than fit any field, since Python refuses to read thousands of them.
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,99})")
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)\.[0-9]*")
+_TOO_DEEP = Problem("", f"is nested deeper than {_DEPTH} levels", "depth")
+# What the parser quotes of the file may be a part of a secret; of its own tokens it says <scalar> and the like.
+_QUOTED = re.compile(r"""\s*(['"])(?!<)[^'"]{2,}\1""")
 
 
 def _syntax_problem(error: yaml.YAMLError) -> Problem:
     mark = getattr(error, "problem_mark", None)
-    words = getattr(error, "problem", None) or "is not YAML"
+    words = _QUOTED.sub("", getattr(error, "problem", None) or "is not YAML")
     if mark is None:
         return Problem("", f"is neither YAML nor JSON: {words}", "syntax")
     return Problem("", f"is neither YAML nor JSON here: {words}", "syntax", mark.line + 1, mark.column + 1)
@@ -156,7 +208,7 @@ _MESSAGES = {
 
 
 def _problem(item: Any, marks: Marks) -> Problem:
-    location: Path_ = item["loc"]
+    location: Location = item["loc"]
     kind: str = item["type"]
     if kind == "extra_forbidden":
         message = f"is an unknown field{_suggestion(location)}"
@@ -168,13 +220,16 @@ def _problem(item: Any, marks: Marks) -> Problem:
         message = f"must be one of {item['ctx']['expected']}"
     else:
         message = item["msg"]
-    line, column = next(
-        (marks[location[:n]] for n in range(len(location), -1, -1) if location[:n] in marks), (None, None)
-    )
-    return Problem(_path_text(location), message, "unknown" if kind == "extra_forbidden" else kind, line, column)
+    return _located(location, message, "unknown" if kind == "extra_forbidden" else kind, marks)
 
 
-def _suggestion(location: Path_) -> str:
+def _located(location: Location, message: str, tag: str, marks: Marks) -> Problem:
+    places = (location[:length] for length in range(len(location), -1, -1))
+    line, column = next((marks[place] for place in places if place in marks), (None, None))
+    return Problem(path_text(location), message, tag, line, column)
+
+
+def _suggestion(location: Location) -> str:
     """The nearest name that is allowed in the place of the last part of a location."""
     model: type[BaseModel] | None = Workflow
     for part in location[:-1]:
@@ -199,10 +254,3 @@ def _find_model(annotation: Any) -> type[BaseModel] | None:
         return annotation
     inner: Sequence[Any] = getattr(annotation, "__args__", ())
     return next((found for found in map(_find_model, inner) if found is not None), None)
-
-
-def _path_text(location: Path_) -> str:
-    text = ""
-    for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text

@@ -14,10 +14,19 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from deepsquare.workflow.problems import Location
+
 _ENV_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_FORBIDDEN_KEYS = ("PATH", "LD_LIBRARY_PATH")
-# bash sets these itself and lets nobody else (bash(1), "Shell Variables"), so that a value would be lost.
-_SHELLS_OWN_KEYS = ("BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID")
+PROVIDERS_KEYS = ("PATH", "LD_LIBRARY_PATH")
+"""Variables that keep the provider's value."""
+SHELLS_KEYS = (
+    *("_", "BASHOPTS", "BASHPID", "BASH_ARGV0", "BASH_COMMAND", "BASH_SUBSHELL", "BASH_VERSINFO", "DIRSTACK"),
+    *("EPOCHREALTIME", "EPOCHSECONDS", "EUID", "FUNCNAME", "GROUPS", "HISTCMD", "IFS", "LINENO", "PIPESTATUS", "PPID"),
+    *("RANDOM", "SECONDS", "SHELLOPTS", "SHLVL", "SRANDOM", "UID"),
+)
+"""Variables that bash sets itself (bash(1), "Shell Variables"): a value of somebody else's would be lost, or be an error."""
+# Linux gives a program no longer string (MAX_ARG_STRLEN).
+_VARIABLE_BYTES = 128 * 1024
 _GRAPHQL_INT_MAX = 2**31 - 1
 _TEXT_BYTES = 1 << 20
 
@@ -41,10 +50,15 @@ def _env_key(value: str) -> str:
             "{key} is not a variable's name: letters, digits and _ are allowed, no digit first",
             {"key": repr(value)},
         )
-    if value in _FORBIDDEN_KEYS:
+    if value in PROVIDERS_KEYS:
         raise PydanticCustomError("env_key", "{key} can't be set: the provider's own must stay", {"key": value})
-    if value in _SHELLS_OWN_KEYS:
+    if value in SHELLS_KEYS:
         raise PydanticCustomError("env_key", "{key} can't be set: it is the shell's own variable", {"key": value})
+    return value
+
+
+def _secret(value: SecretStr) -> SecretStr:
+    _text(value.get_secret_value())
     return value
 
 
@@ -57,6 +71,7 @@ def _absolute(value: str) -> str:
 Text = Annotated[str, AfterValidator(_text)]
 EnvKey = Annotated[str, AfterValidator(_text), AfterValidator(_env_key)]
 AbsolutePath = Annotated[str, AfterValidator(_text), AfterValidator(_absolute)]
+Secret = Annotated[SecretStr, AfterValidator(_secret), Field(strict=False)]
 Positive = Annotated[int, Field(ge=1, le=_GRAPHQL_INT_MAX)]
 Natural = Annotated[int, Field(ge=0, le=_GRAPHQL_INT_MAX)]
 
@@ -79,7 +94,7 @@ class _Model(BaseModel):
     def _refuse_unsupported(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        used = sorted(key for key in cls._unsupported & data.keys() if data[key] not in (None, False, [], {}))
+        used = sorted(key for key in cls._unsupported & data.keys() if not _asks_for_nothing(data[key]))
         if used:
             raise PydanticCustomError(
                 "unsupported", "{fields} is not supported by this version; leave it out", {"fields": ", ".join(used)}
@@ -87,11 +102,22 @@ class _Model(BaseModel):
         return {key: value for key, value in data.items() if key not in cls._unsupported}
 
 
+def _asks_for_nothing(value: Any) -> bool:
+    # 0 is a value: root, or no permission at all.
+    return value is None or value is False or value in ([], {})
+
+
 class EnvVar(_Model):
     """A variable of a step's or of the job's environment."""
 
     key: EnvKey
     value: Text = Field(repr=False)
+
+    @model_validator(mode="after")
+    def _fits(self) -> EnvVar:
+        if len(f"{self.key}={self.value}\0".encode()) > _VARIABLE_BYTES:
+            raise PydanticCustomError("size", "is longer than 128 KiB, more than a program can be given; use a file")
+        return self
 
 
 class Resources(_Model):
@@ -126,7 +152,7 @@ class Container(_Model):
     image: Text = Field(min_length=1)
     mounts: tuple[Mount, ...] = Field(default=(), strict=False)
     username: Text | None = None
-    password: SecretStr | None = Field(default=None, strict=False)
+    password: Secret | None = None
     registry: Text | None = None
     apptainer: bool | None = None
     deepsquare_hosted: bool | None = None
@@ -176,26 +202,6 @@ class Workflow(_Model):
     enable_logging: bool | None = None
     """False: the output of the steps is thrown away. Left out, it is kept as with True."""
 
-    @model_validator(mode="after")
-    def _steps_fit(self) -> Workflow:
-        for run in _runs(self.steps):
-            asked, job = run.resources, self.resources
-            tasks = asked.tasks or 1
-            cpus = asked.cpus_per_task or job.cpus_per_task
-            if tasks * cpus > job.tasks * job.cpus_per_task:
-                raise PydanticCustomError(
-                    "resources",
-                    "a step asks for {step} CPUs (tasks x cpusPerTask), but the job has {job}",
-                    {"step": tasks * cpus, "job": job.tasks * job.cpus_per_task},
-                )
-            if tasks * (asked.gpus_per_task or 0) > job.gpus:
-                raise PydanticCustomError(
-                    "resources",
-                    "a step asks for {step} GPUs (tasks x gpusPerTask), but the job has {job}",
-                    {"step": tasks * (asked.gpus_per_task or 0), "job": job.gpus},
-                )
-        return self
-
     def to_dict(self) -> dict[str, Any]:
         """The workflow as the sbatch API's GraphQL input type `Job`: names in camelCase, nothing that was left out."""
         plain: dict[str, Any] = _plain(self)
@@ -203,7 +209,11 @@ class Workflow(_Model):
 
     def runs(self) -> list[Run]:
         """All commands, in the order in which they run."""
-        return list(_runs(self.steps))
+        return [run for _, run in self.located_runs()]
+
+    def located_runs(self) -> list[tuple[Location, Run]]:
+        """Like `runs`, each with its place, such as `("steps", 0, "run")`."""
+        return list(_runs(self.steps, ("steps",)))
 
 
 def _plain(value: Any) -> Any:
@@ -220,8 +230,8 @@ def _plain(value: Any) -> Any:
     return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
-def _runs(steps: Iterable[Step]) -> Iterable[Run]:
-    for step in steps:
+def _runs(steps: Iterable[Step], place: Location) -> Iterable[tuple[Location, Run]]:
+    for number, step in enumerate(steps):
         if step.run is not None:
-            yield step.run
-        yield from _runs(step.steps)
+            yield (*place, number, "run"), step.run
+        yield from _runs(step.steps, (*place, number, "steps"))

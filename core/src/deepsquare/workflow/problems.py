@@ -7,6 +7,17 @@ from dataclasses import dataclass
 
 from deepsquare.errors import DeepSquareError
 
+Location = tuple[str | int, ...]
+"""Where something is in a workflow: names of fields and numbers of items."""
+
+
+def path_text(location: Location) -> str:
+    """A location as people write it, such as `steps[0].run`; empty for the whole."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

@@ -21,7 +21,7 @@ from deepsquare.chain.watch import JobWatch
 from deepsquare.errors import ApiError, ConnectionFailedError, GridError, SchedulerError
 from deepsquare.grid.supervisor.journal import Entry, Stage, SupervisorJournal
 from deepsquare.grid.supervisor.schedulers.base import BatchJob, BatchState, Phase, Scheduler
-from deepsquare.grid.supervisor.schedulers.slurm import RefusedError
+from deepsquare.grid.supervisor.schedulers.slurm import NotStartedError, RefusedError
 from deepsquare.grid.supervisor.spool import Spool
 
 _log = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ class Supervisor:
         self._entries: dict[bytes, Entry] = {}
         self._wake = asyncio.Event()
         self._unknown_since: dict[bytes, float] = {}
+        self._submit_errors: dict[bytes, str] = {}
 
     async def register(self, prices: Prices, labels: Sequence[Label]) -> None:
         """Announce this provider with the hardware that the scheduler has."""
@@ -172,6 +173,7 @@ class Supervisor:
         if entry.stage is Stage.DONE:
             self._entries.pop(entry.job_id, None)
             self._unknown_since.pop(entry.job_id, None)
+            self._submit_errors.pop(entry.job_id, None)
         else:
             self._entries[entry.job_id] = entry
 
@@ -227,6 +229,13 @@ class Supervisor:
             await self._market.refuse_job(entry.job_id)
             self._finish(entry)
             return
+        except NotStartedError:
+            entry.stage = Stage.CLAIMED
+            self._keep(entry)
+            raise
+        except SchedulerError as error:
+            self._submit_errors[entry.job_id] = str(error)
+            raise
         entry.stage = Stage.SUBMITTED
         self._keep(entry)
         _log.info("submitted job %s as %s", name, entry.scheduler_id)
@@ -235,9 +244,9 @@ class Supervisor:
         """The scheduler doesn't know a job that was, or may have been, submitted."""
         since = self._unknown_since.setdefault(entry.job_id, time.monotonic())
         if time.monotonic() - since >= _UNKNOWN_SECONDS:
-            await self._report(
-                entry, record, JobStatus.PANICKED, error="the scheduler does not know the job (any more)"
-            )
+            failure = self._submit_errors.get(entry.job_id)
+            reason = f"it could not be submitted: {failure}" if failure else "the scheduler does not know it (any more)"
+            await self._report(entry, record, JobStatus.PANICKED, error=reason)
 
     async def _follow(self, entry: Entry, record: JobRecord, state: BatchState) -> None:
         self._unknown_since.pop(entry.job_id, None)

@@ -60,6 +60,10 @@ class RefusedError(SchedulerError):
     """Slurm will never take the job."""
 
 
+class NotStartedError(SchedulerError):
+    """The command was not even started, so that it has done nothing."""
+
+
 class Slurm:
     """Slurm's commands, run as the account that jobs belong to."""
 
@@ -170,7 +174,9 @@ class Slurm:
                 umask=0o077,
             )
         except FileNotFoundError:
-            raise SchedulerError(f"{program} is not installed on this host (Debian's package: slurm-client)") from None
+            raise NotStartedError(f"{program} is not installed on this host (Debian's package: slurm-client)") from None
+        except OSError as error:
+            raise NotStartedError(f"{program} can't be started: {error.strerror}") from None
         try:
             output, errors = await asyncio.wait_for(process.communicate(stdin.encode()), _COMMAND_TIMEOUT_SECONDS)
         except TimeoutError:

@@ -1,0 +1,30 @@
+"""Rules that span more than one field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from deepsquare.workflow.models import Resources, Run, Workflow
+from deepsquare.workflow.problems import Location
+
+
+def excesses(workflow: Workflow) -> Iterator[tuple[Location, str]]:
+    """The steps that ask for more than the job has, each with the first thing that is too much."""
+    for place, run in workflow.located_runs():
+        for what, step, job in _compared(run, workflow.resources):
+            if step > job:
+                yield (*place, "resources"), f"asks for {step} {what}, but the job has {job}"
+                break
+
+
+def _compared(run: Run, job: Resources) -> Iterator[tuple[str, int, int]]:
+    asked = run.resources
+    tasks = asked.tasks or 1
+    cpus = tasks * (asked.cpus_per_task or job.cpus_per_task)
+    yield "CPUs (tasks x cpusPerTask)", cpus, job.tasks * job.cpus_per_task
+    yield (
+        "MB of memory (tasks x cpusPerTask x memPerCpu)",
+        cpus * (asked.mem_per_cpu or job.mem_per_cpu),
+        job.tasks * job.cpus_per_task * job.mem_per_cpu,
+    )
+    yield "GPUs (tasks x gpusPerTask)", tasks * (asked.gpus_per_task or 0), job.gpus

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from deepsquare.compiler.quoting import quote
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+def test_nested_steps_run_in_the_order_in_which_they_are_written(node, job) -> None:
+    def say(number: int) -> dict:
+        return {"run": {"command": f"echo {number}"}}
+
+    steps = [say(1), {"steps": [say(2), {"steps": [say(3)]}, {}, say(4)]}, {"name": "nothing"}, say(5)]
+    assert node.run(job(steps=steps)).text == "1\n2\n3\n4\n5\n"
+
+
+def test_a_command_is_run_as_it_is_written(node, job) -> None:
+    command = "cat <<'END_OF_FILE_0'\n$(touch hacked) `touch hacked` ${HOME} \\ ' \"\nEND_OF_FILE_0\nls -A . | grep hacked\ntrue"
+    assert node.run(job(command)).text == "$(touch hacked) `touch hacked` ${HOME} \\ ' \"\n"
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+    | st.lists(st.sampled_from(["\n", "'", "$(id)", "\nEND_OF_FILE_0\n", "\nEND_OF_FILE_1\n", "\\", "\x01"])).map(
+        "".join
+    )
+)
+def test_any_command_reaches_its_shell_byte_for_byte(new_node, job, text: str) -> None:
+    command = f'exec cat "$STORAGE_PATH/.deepsquare/command-1"\n{text}'
+    assert new_node().run(job(command)).output == f"{command}\n".encode()
+
+
+@pytest.mark.parametrize(("shell", "is_bash"), [(None, True), ("/bin/bash", True), ("/bin/sh", False)])
+def test_a_command_is_run_by_its_shell(shell: str | None, is_bash: bool, node, job) -> None:
+    if not is_bash and Path("/bin/sh").resolve().name == "bash":
+        pytest.skip("here, sh is bash")
+    ended = node.run(job({"command": 'echo "${BASH_VERSION:+bash}"; readlink /proc/$$/exe', "shell": shell}))
+    assert ended.code == 0
+    assert (ended.text.splitlines()[0] == "bash") is is_bash
+    assert Path(ended.text.splitlines()[1]) == Path(shell or "/bin/bash").resolve()
+
+
+def test_steps_start_in_the_jobs_scratch(node, job) -> None:
+    assert node.run(job("pwd; cd /", "pwd")).text == f"{node.scratch}\n" * 2
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["'", '"', "$(touch hacked)", "`id`", "\\", "\n", " ", "-", "~", "*", "é", "$STORAGE_PATH"]),
+        min_size=1,
+        max_size=8,
+    ).map("".join)
+)
+def test_a_working_directory_may_have_any_name(new_node, job, name: str) -> None:
+    node = new_node()
+    directory = node.folder / name.replace("/", "")
+    directory.mkdir()
+    ended = node.run(job({"command": 'printf %s. "$PWD"; ls -A', "workDir": str(directory)}))
+    assert (ended.code, ended.text) == (0, f"{directory}.")
+
+
+def test_a_working_directory_that_is_not_there_fails_the_step_with_its_name(node, job) -> None:
+    ended = node.run(job({"command": "echo never", "workDir": "/not/there"}, "echo later"))
+    assert ended.code == 1
+    assert "/not/there" in ended.text
+    assert "never" not in ended.text
+    assert "later" not in ended.text
+
+
+def test_files_of_one_step_are_there_for_the_next(node, job) -> None:
+    first = 'cd /; echo data >"$DEEPSQUARE_OUTPUT/file"'
+    assert node.run(job(first, 'cat "$DEEPSQUARE_OUTPUT/file"')).text == "data\n"
+
+
+def test_lines_of_output_and_errors_keep_their_order(node, job) -> None:
+    ended = node.run(job("for i in 1 2 3; do echo out $i; echo err $i >&2; done"))
+    assert ended.text == "out 1\nerr 1\nout 2\nerr 2\nout 3\nerr 3\n"
+    assert ended.errors == b""
+
+
+def test_a_step_has_nothing_to_read(node, job) -> None:
+    assert node.run(job("cat; echo end")).text == "end\n"
+
+
+@pytest.mark.parametrize(("logging", "output"), [(None, "hello\n"), (True, "hello\n"), (False, "")])
+def test_output_is_kept_unless_logging_is_off(logging: bool | None, output: str, node, job, tmp_path: Path) -> None:
+    command = f"echo hello; ls /not/there 2>/dev/null; echo ran >{quote(str(tmp_path / 'proof'))}"
+    ended = node.run(job(command, enableLogging=logging))
+    assert (ended.code, ended.text, ended.errors) == (0, output, b"")
+    assert (tmp_path / "proof").read_text() == "ran\n"
+
+
+def test_with_logging_off_failures_are_silent_but_still_failures(node, job) -> None:
+    node.add_program("srun", "#!/bin/bash\necho oops >&2\nexit 3\n")
+    ended = node.run(job("true", enableLogging=False))
+    assert (ended.code, ended.text, ended.errors) == (3, "", b"")
+    assert not node.scratch.exists()
+
+
+def test_an_empty_command_and_a_job_without_commands_succeed(new_node, job) -> None:
+    assert new_node().run(job("")).code == 0
+    assert new_node().run(job(steps=[{"name": "nothing"}])).code == 0

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import pytest
+
+YAML = """\
+resources:
+  tasks: 1
+  cpuPerTask: 1
+  memPerCpu: 0
+  gpus: none
+env:
+- key: 1A
+  value: secret
+- key: B
+steps:
+- name: one
+  run:
+    comand: "true"
+    container: {imge: python}
+- nmae: two
+colour: blue
+"""
+
+
+def test_all_mistakes_are_told_at_once_each_with_its_place(problems_of) -> None:
+    assert {(problem.path, problem.line, problem.column) for problem in problems_of(YAML)} == {
+        ("resources.cpusPerTask", 1, 1),
+        ("resources.cpuPerTask", 3, 3),
+        ("resources.memPerCpu", 4, 3),
+        ("resources.gpus", 5, 3),
+        ("env[0].key", 7, 3),
+        ("env[1].value", 9, 3),
+        ("steps[0].run.command", 12, 3),
+        ("steps[0].run.comand", 13, 5),
+        ("steps[0].run.container.image", 14, 5),
+        ("steps[0].run.container.imge", 14, 17),
+        ("steps[1].nmae", 15, 3),
+        ("colour", 16, 1),
+    }
+
+
+def test_the_text_of_the_error_is_a_line_a_mistake(problems_of) -> None:
+    text = [str(problem) for problem in problems_of(YAML)]
+    assert "line 4, column 3: resources.memPerCpu: is 0, but must be greater than or equal to 1" in text
+    assert "line 16, column 1: colour: is an unknown field; allowed are resources, steps, env, enableLogging" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "name"),
+    [
+        ({"step": []}, "step", "steps"),
+        ({"resources": {"cpu_per_task": 1}}, "resources.cpu_per_task", "cpusPerTask"),
+        ({"resources": {"gpu": 1}}, "resources.gpu", "gpus"),
+        ({"env": [{"key": "A", "value": "v", "vaule": "v"}]}, "env[0].vaule", "value"),
+        ({"run": {"comand": "true"}}, "steps[0].run.comand", "command"),
+        ({"run": {"workdir": "/"}}, "steps[0].run.workdir", "workDir"),
+        ({"run": {"resources": {"gpus": 1}}}, "steps[0].run.resources.gpus", "gpusPerTask"),
+        ({"run": {"container": {"image": "i", "passwd": "p"}}}, "steps[0].run.container.passwd", "password"),
+        ({"steps": [{"steps": [{"steps": [{"stps": []}]}]}]}, "steps[0].steps[0].steps[0].stps", "steps"),
+    ],
+)
+def test_an_unknown_field_comes_with_the_nearest_name_of_its_place(
+    change: dict, path: str, name: str, job, problems_of
+) -> None:
+    (problem,) = problems_of(job(**change))
+    assert (problem.path, problem.tag) == (path, "unknown")
+    assert problem.message == f"is an unknown field; did you mean {name}?"
+
+
+def test_plain_data_has_no_lines(job, problems_of) -> None:
+    (problem,) = problems_of(job(steps=[{"run": {}}]))
+    assert (problem.line, problem.column) == (None, None)
+    assert str(problem) == "steps[0].run.command: is missing"
+
+
+def test_names_of_python_are_placed_like_those_of_the_file(problems_of) -> None:
+    (problem,) = problems_of(
+        "resources:\n  tasks: 1\n  cpus_per_task: 0\n  memPerCpu: 1\n  gpus: 0\nsteps: [{run: {command: x}}]\n"
+    )
+    assert problem.line == 3
+
+
+def test_a_field_in_both_spellings_is_a_mistake(problems_of) -> None:
+    (problem,) = problems_of(
+        "resources: {tasks: 1, cpusPerTask: 1, cpus_per_task: 7, memPerCpu: 1, gpus: 0}\nsteps: [{run: {command: x}}]\n"
+    )
+    assert problem.path == "resources.cpus_per_task"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"resources": []}, "must be a mapping"),
+        ({"resources": "small"}, "must be a mapping"),
+        ({"steps": {}}, "must be a list"),
+        ({"steps": "true"}, "must be a list"),
+        ({"steps": ["true"]}, "must be a mapping"),
+        ({"steps": [{"run": "true"}]}, "must be a mapping"),
+        ({"steps": [{"run": {"command": ["true"]}}]}, "must be text"),
+        ({"steps": [None]}, "must be a mapping"),
+    ],
+)
+def test_the_wrong_kind_of_value_is_told_in_words(value: dict, words: str, job, problems_of) -> None:
+    (problem,) = problems_of(job() | value)
+    assert problem.message.startswith(words)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "[]", "3", "text", "null", "- resources\n"])
+def test_a_file_is_a_mapping(text: str, problems_of) -> None:
+    (problem,) = problems_of(text)
+    assert str(problem) == "must be a mapping with resources and steps"
