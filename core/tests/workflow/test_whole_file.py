@@ -173,6 +173,12 @@ def test_json_that_is_indented_by_tabs_is_json() -> None:
     assert parse(json.dumps(PLAIN, indent="\t")).to_dict() == PLAIN
 
 
+@pytest.mark.parametrize("indent", [None, "\t"])
+def test_a_byte_order_mark_before_json_changes_nothing(indent: str | None, job) -> None:
+    plain = job(run={"command": "echo 😀"})
+    assert parse("\ufeff" + json.dumps(plain, indent=indent)).to_dict() == plain
+
+
 @pytest.mark.parametrize("text", ["😀", "a\x85b", "a \u2028 b", "a\x7fb", "/"])
 @pytest.mark.parametrize("ascii_only", [True, False])
 def test_every_character_of_a_json_file_arrives(text: str, ascii_only: bool, job) -> None:

@@ -135,6 +135,19 @@ def test_broken_text_is_told_with_its_place(file: str, line: int, problems_of) -
     assert problem.line == line
 
 
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("a: {b\n", "expected ',' or '}', but got '<stream end>'"),
+        ("a: [b}\n", "expected ',' or ']', but got '}'"),
+        ("a:\n\t- b\n", "found character '\\t' that cannot start any token"),
+    ],
+)
+def test_broken_text_is_told_with_what_was_expected(file: str, words: str, problems_of) -> None:
+    (problem,) = problems_of(file)
+    assert words in problem.message
+
+
 @pytest.mark.parametrize("character", ["\0", "\x07", "\x1b", "\ud800", "\ufffe"])
 def test_characters_that_no_text_file_has_are_refused(character: str, problems_of) -> None:
     (problem,) = problems_of(text(value=f"a{character}b"))

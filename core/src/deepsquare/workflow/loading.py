@@ -48,7 +48,7 @@ def parse(text: str, source: str = "the workflow") -> Workflow:
         raise WorkflowError([Problem("", "is larger than 1 MiB", "size")], source)
     try:
         # YAML is nearly a superset of JSON, but has other escapes, and no tabs.
-        data = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
+        data = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_unique, parse_constant=_no_number)
     except (ValueError, RecursionError):
         # Also for JSON with a mistake, which is told with its place.
         data, marks = _read_yaml(text, source)
@@ -170,8 +170,8 @@ def _scalar(kind: str, text: str) -> Any:
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,99})")
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)\.[0-9]*")
 _TOO_DEEP = Problem("", f"is nested deeper than {_DEPTH} levels", "depth")
-# What the parser quotes of the file may be a part of a secret; of its own tokens it says <scalar> and the like.
-_QUOTED = re.compile(r"""\s*(['"])(?!<)[^'"]{2,}\1""")
+# What the parser quotes of the file may be a part of a secret; behind other words it quotes single characters and its own tokens.
+_QUOTED = re.compile(r"(?<=handle|.alias|anchor) (['\"]).*", re.DOTALL)
 
 
 def _syntax_problem(error: yaml.YAMLError) -> Problem:
