@@ -74,6 +74,14 @@ def test_a_second_up_leaves_a_running_grid_alone(grid: Grid) -> None:
     assert grid.json("grid", "status", "--state", grid.state) == before
 
 
+def test_a_second_supervisor_on_the_same_state_is_refused(grid: Grid) -> None:
+    second = grid.cli("grid", "serve", "supervisor", "--state", grid.state, check=False)
+    assert second.returncode == 1
+    assert "another supervisor works on" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert grid.submit("echo once", "--time-limit", "1m", "--watch")["status"] == "FINISHED"
+
+
 def test_a_grid_that_was_killed_goes_on_after_up(grid: Grid, second_grid: Grid) -> None:
     state = second_grid.state
     second_grid.cli("grid", "up", "--state", state, "--cluster", CLUSTER, cwd=state)

@@ -92,6 +92,15 @@ def test_a_job_that_runs_out_of_its_time_ends_as_out_of_credits(grid: Grid) -> N
     assert job["billed"] == job["locked"]
 
 
+def test_a_job_that_writes_without_end_holds_up_no_other(grid: Grid) -> None:
+    noisy = grid.submit("yes", "--time-limit", "10m")
+    grid.wait(noisy["id"], "RUNNING")
+    quiet = grid.submit("echo heard", "--time-limit", "1m", "--watch")
+    assert (quiet["status"], grid.logs(quiet["id"])) == ("FINISHED", ["heard"])
+    grid.cli("job", "cancel", noisy["id"])
+    grid.wait(noisy["id"], "CANCELLED", seconds=150)
+
+
 def test_slurm_knows_exactly_the_jobs_of_the_chain(grid: Grid) -> None:
     grid.submit("true", "--time-limit", "1m", "--watch")
     jobs = grid.json("job", "list")

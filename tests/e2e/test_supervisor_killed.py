@@ -54,7 +54,7 @@ def test_killed_at_any_instant_after_the_purchase_a_job_runs_at_most_once_and_en
     grid.kill_supervisor()
     grid.start_supervisor()
     # Cut off between its journal and sbatch, a job is given up with a full refund: nobody can know whether it was submitted.
-    ended = grid.wait(job["id"], "FINISHED", "PANICKED")
+    ended = grid.wait(job["id"], "FINISHED", "PANICKED", seconds=150)
     if ended["status"] == "FINISHED":
         assert grid.logs(job["id"]) == ["ran"]
     else:

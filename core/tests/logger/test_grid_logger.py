@@ -246,11 +246,11 @@ class TestTheStore:
         await store.close()
 
     async def test_a_log_ends_at_its_limit_with_a_line_that_says_so(self, tmp_path):
-        store = LogStore(tmp_path, max_log_bytes=10)
+        store = LogStore(tmp_path, max_log_bytes=2 * (5 + 64))
         for number in range(1, 5):
             await store.append("0xowner", "log", [Line(b"12345", number, number)])
         lines = [line.data for line in await store.read("0xowner", "log", after=0, limit=10)]
-        assert lines == [b"12345", b"12345", b"[the log is full: output over 10 bytes is not kept]"]
+        assert lines == [b"12345", b"12345", b"[the log is full: output over 138 bytes is not kept]"]
         await store.close()
 
     @settings(max_examples=30, deadline=None)

@@ -9,7 +9,7 @@ def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
     journal = SupervisorJournal(tmp_path / "journal.db")
     entry = Entry(b"\1" * 32, Stage.CLAIMED, "0xabc", 5)
     journal.save(entry)
-    entry.stage, entry.scheduler_id, entry.log_offset, entry.cancelled = Stage.SUBMITTED, "17", 99, True
+    entry.stage, entry.scheduler_id, entry.log_offset = Stage.SUBMITTED, "17", 99
     journal.save(entry)
     journal.close()
     again = SupervisorJournal(tmp_path / "journal.db")
@@ -17,4 +17,6 @@ def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
     entry.stage = Stage.DONE
     again.save(entry)
     assert again.open_entries() == {}
+    assert again.is_done(entry.job_id)
+    assert not again.is_done(b"\2" * 32)
     assert (tmp_path / "journal.db").stat().st_mode & 0o777 == 0o600

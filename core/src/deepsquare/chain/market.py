@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eth_abi import decode
 from eth_utils import keccak, to_checksum_address
 from web3 import AsyncWeb3
 from web3.contract import AsyncContract
+from web3.exceptions import ContractLogicError, Web3Exception
 
 from deepsquare.chain.artifacts import artifact
-from deepsquare.chain.rpc import connect, request
+from deepsquare.chain.errors import ContractError, decode_revert
+from deepsquare.chain.rpc import CODEC, RpcError, connect, request
 from deepsquare.chain.transactions import Sender, Sent
 from deepsquare.chain.types import Hardware, JobDefinition, JobRecord, JobStatus, Label, Prices, Provider
 from deepsquare.chain.wallet import Wallet
 from deepsquare.errors import ConfigError, TransactionError
 
+_log = logging.getLogger(__name__)
+
+# Nodes limit the range of eth_getLogs; 2,000 blocks are the smallest usual limit.
+BLOCKS_A_CALL = 2000
 # One page keeps a call's answer below a megabyte, which public nodes still serve.
 _JOBS_A_CALL = 500
 
@@ -38,6 +44,8 @@ class Market:
 
     def __init__(self, w3: AsyncWeb3[Any], contracts: dict[str, AsyncContract], sender: Sender | None) -> None:
         self.w3, self._contracts, self._sender = w3, contracts, sender
+        self._provider_addresses: dict[str, None] = {}
+        self._providers_cursor = 0
 
     @classmethod
     async def open(
@@ -72,9 +80,13 @@ class Market:
                 ("providerJobQueues", "ProviderJobQueues"),
                 ("jobs", "JobRepository"),
             ):
-                contracts[name] = w3.eth.contract(
-                    address=await main.functions[getter]().call(), abi=artifact(name)["abi"]
-                )
+                try:
+                    found = await _call(main.functions[getter]())
+                except (ContractError, RpcError):
+                    raise ConfigError(
+                        f"the contract at {address} is no MetaScheduler; correct the context (deepsquare context show)"
+                    ) from None
+                contracts[name] = w3.eth.contract(address=found, abi=artifact(name)["abi"])
             sender = None
             if wallet is not None:
                 assert lock_folder is not None, "a wallet needs a folder for the lock on its nonces"
@@ -109,8 +121,14 @@ class Market:
         return self._sender
 
     async def read(self, name: str, function: str, *arguments: Any) -> Any:
-        """Call a view function of a contract on the latest block."""
-        return await self._contracts[name].functions[function](*arguments).call()
+        """Call a view function of a contract on the latest block.
+
+        Raises:
+            ContractError: the contract refuses.
+            RpcError: the node can't carry the call out, or there is no such contract.
+            ConnectionFailedError: the node can't be reached.
+        """
+        return await _call(self._contracts[name].functions[function](*arguments))
 
     async def transact(
         self, name: str, function: str, *arguments: Any, before_send: Callable[[Sent], None] | None = None
@@ -125,7 +143,7 @@ class Market:
         topic, types = self._event(name, event)
         address = self.address(name).lower()
         return [
-            decode(types, bytes.fromhex(log["data"][2:]))
+            CODEC.decode(types, bytes.fromhex(log["data"][2:]))
             for log in receipt["logs"]
             if log["address"].lower() == address and log["topics"][0] == topic
         ]
@@ -154,13 +172,17 @@ class Market:
         records: list[JobRecord | None] = []
         for start in range(0, len(job_ids), _JOBS_A_CALL):
             page = await self.read("JobRepository", "getMany", list(job_ids[start : start + _JOBS_A_CALL]))
-            records += [JobRecord.decode(job) if int(job[2], 16) else None for job in page]
+            records += [_record(job) for job in page]
         return records
 
     async def all_jobs(self) -> list[JobRecord]:
-        """Every job of the market, oldest first: ids count up from 1 to the counter."""
+        """Every job of the market, oldest first."""
+        return await self.jobs_after(0)
+
+    async def jobs_after(self, number: int) -> list[JobRecord]:
+        """The jobs whose id is above `number`, oldest first: ids count up from 1 to the counter."""
         counter = int(await self.read("JobRepository", "jobIdCounter"))
-        records = await self.get_jobs([number.to_bytes(32, "big") for number in range(1, counter + 1)])
+        records = await self.get_jobs([job.to_bytes(32, "big") for job in range(number + 1, counter + 1)])
         return [record for record in records if record is not None]
 
     async def job_ids_of(self, customer: str) -> list[bytes]:
@@ -178,10 +200,15 @@ class Market:
 
     async def providers(self) -> list[Provider]:
         """All providers that can be given jobs, found through the events of their first registration."""
-        logs = await self.get_logs([("ProviderManager", "ProviderWaitingForApproval")], 0, await self.block_number())
-        addresses = dict.fromkeys(to_checksum_address("0x" + log["data"][-40:]) for log in logs)
+        head = await self.block_number()
+        while self._providers_cursor <= head:
+            last = min(head, self._providers_cursor + BLOCKS_A_CALL - 1)
+            registered = [("ProviderManager", "ProviderWaitingForApproval")]
+            for log in await self.get_logs(registered, self._providers_cursor, last):
+                self._provider_addresses[to_checksum_address("0x" + log["data"][-40:])] = None
+            self._providers_cursor = last + 1
         found = []
-        for address in addresses:
+        for address in list(self._provider_addresses):
             if await self.read("ProviderManager", "isValidForScheduling", address):
                 provider = await self.get_provider(address)
                 if provider is not None:
@@ -308,6 +335,27 @@ class Market:
             exit_code: Slurm's raw wait status, exit code x 256 + signal.
         """
         await self.transact("MetaScheduler", "providerSetJobStatus", job_id, status, minutes, error, exit_code)
+
+
+async def _call(function: Any) -> Any:
+    try:
+        return await function.call()
+    except ContractLogicError as error:
+        data = error.data if isinstance(error.data, str) else None
+        raise decode_revert(data, str(error.message or "")) from None
+    except Web3Exception as error:
+        raise RpcError(-1, f"{type(error).__name__}: {error.user_message or error}", None) from None
+
+
+def _record(job: Sequence[Any]) -> JobRecord | None:
+    if not int(job[2], 16):
+        return None
+    try:
+        return JobRecord.decode(job)
+    except ValueError as error:
+        # One job that another version of the contracts knows better is no reason to see none.
+        _log.warning("the job 0x%s is not understood: %s", bytes(job[0]).hex(), error)
+        return None
 
 
 def _canonical(argument: dict[str, Any]) -> str:

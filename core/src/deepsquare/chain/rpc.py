@@ -6,10 +6,29 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import ClientConnectionError, ClientError, ClientResponseError, ClientTimeout
+from eth_abi.codec import ABICodec
+from eth_abi.decoding import StringDecoder
+from eth_abi.registry import BaseEquals
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 from web3 import AsyncHTTPProvider, AsyncWeb3
+from web3._utils.abi import build_strict_registry
 
 from deepsquare.errors import ConnectionFailedError, DeepSquareError
+
+
+def _lenient_codec() -> ABICodec:
+    registry = build_strict_registry()
+    registry.unregister_decoder("string")
+    registry.register_decoder(
+        BaseEquals("string"),  # type: ignore[no-untyped-call]
+        StringDecoder(handle_string_errors="replace"),  # type: ignore[no-untyped-call]
+        label="string",
+    )
+    return ABICodec(registry)
+
+
+CODEC = _lenient_codec()
+"""Decodes what contracts answer. Texts come from strangers: bytes that are no UTF-8 are replaced, and stop nobody's work."""
 
 RETRY_SECONDS = 20.0
 REQUEST_TIMEOUT_SECONDS = 30.0
@@ -69,7 +88,9 @@ class RetryingProvider(AsyncHTTPProvider):
 
 def connect(url: str, *, retry_seconds: float = RETRY_SECONDS) -> AsyncWeb3[RetryingProvider]:
     """A web3 client of the node at `url`; nothing is sent yet. `retry_seconds` bounds the retries of one request."""
-    return AsyncWeb3(RetryingProvider(url, retry_seconds=retry_seconds))
+    w3 = AsyncWeb3(RetryingProvider(url, retry_seconds=retry_seconds))
+    w3.codec = CODEC
+    return w3
 
 
 async def request(w3: AsyncWeb3[Any], method: str, *params: Any) -> Any:

@@ -12,13 +12,11 @@ from collections.abc import AsyncIterator
 
 from web3 import AsyncWeb3, WebSocketProvider
 
-from deepsquare.chain.market import Market
-from deepsquare.errors import ConnectionFailedError
+from deepsquare.chain.market import BLOCKS_A_CALL, Market
+from deepsquare.errors import DeepSquareError
 
 _log = logging.getLogger(__name__)
 
-# Nodes limit the range of eth_getLogs; 2,000 is the smallest usual limit.
-_BLOCKS_A_CALL = 2000
 _POLL_SECONDS = 1.0
 _SLOW_POLL_SECONDS = 10.0
 _RECONNECT_SECONDS = 2.0
@@ -43,7 +41,7 @@ class JobWatch:
             while True:
                 try:
                     changed = await self._advance()
-                except ConnectionFailedError as error:
+                except DeepSquareError as error:
                     _log.warning("%s; watching goes on when it is back", error)
                     changed = set()
                 if changed:
@@ -61,7 +59,7 @@ class JobWatch:
         head = await self._market.block_number()
         changed: set[bytes] = set()
         while self._cursor <= head:
-            last = min(head, self._cursor + _BLOCKS_A_CALL - 1)
+            last = min(head, self._cursor + BLOCKS_A_CALL - 1)
             logs = await self._market.get_logs(
                 [("JobRepository", "JobCreated"), ("JobRepository", "JobTransitionEvent")], self._cursor, last
             )

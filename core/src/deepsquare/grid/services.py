@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from deepsquare.chain.market import Market
 from deepsquare.chain.types import Label, Prices, to_hex
+from deepsquare.chain.wallet import Wallet
 from deepsquare.compiler import LATE_BOUND
 from deepsquare.errors import ConfigError
 from deepsquare.grid.config import GridConfig
@@ -102,7 +106,21 @@ async def run_supervisor(config: GridConfig, ready: Ready) -> None:
     folder = config.state / "supervisor"
     folder.mkdir(mode=0o711, exist_ok=True)
     writer = LogWriter(config.logger_endpoint, wallet)
+    lock = FileLock(folder / "lock", timeout=0, mode=0o600)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(f"another supervisor works on {folder} already; two would submit jobs twice") from None
+    try:
+        await _supervise(config, ready, scheduler, wallet, folder, writer)
+    finally:
+        await writer.close()
+        lock.release()
 
+
+async def _supervise(
+    config: GridConfig, ready: Ready, scheduler: Slurm, wallet: Wallet, folder: Path, writer: LogWriter
+) -> None:
     async def fetch(job_id: bytes, location_hash: str, customer: str) -> str:
         script, _ = await fetch_script(
             config.sbatch_endpoint,
@@ -133,10 +151,7 @@ async def run_supervisor(config: GridConfig, ready: Ready) -> None:
             [Label("os", "linux"), Label("scheduler", "slurm")],
         )
         ready()
-        try:
-            await supervisor.run()
-        finally:
-            await writer.close()
+        await supervisor.run()
 
 
 def late_bound(config: GridConfig) -> dict[str, str]:

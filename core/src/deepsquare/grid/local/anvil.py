@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,7 +37,11 @@ def find_anvil() -> str:
 
 
 def stop_stale(state: Path) -> None:
-    """End an anvil that a killed grid left behind on the same state folder."""
+    """End an anvil that a killed grid left behind on the same state folder, and wait until it has written its state.
+
+    Raises:
+        GridError: it does not end.
+    """
     pid_file = state / "chain" / "anvil.pid"
     try:
         pid = int(pid_file.read_text())
@@ -46,7 +51,19 @@ def stop_stale(state: Path) -> None:
     # The number may be another program's by now.
     if str(state / "chain" / "state.json").encode() in command:
         os.kill(pid, signal.SIGTERM)
+        until = time.monotonic() + _STOP_SECONDS
+        while _runs(pid):
+            if time.monotonic() > until:
+                raise GridError(f"the local chain of before (process {pid}) does not end; end it with kill {pid}")
+            time.sleep(0.05)
     pid_file.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @asynccontextmanager

@@ -82,14 +82,19 @@ def up(settings: Settings, report: Report) -> GridConfig:
 
 
 def _start(settings: Settings, config: GridConfig | None, report: Report) -> GridConfig:
+    from deepsquare.grid.local.anvil import stop_stale
+
     state = settings.state
+    # Before ports are chosen: what a killed grid left behind still has them.
+    stop_stale(state)
     config = _configure(settings, config)
     cluster_started = account_made = False
     try:
         if config.cluster is not None:
             report("starting the private Slurm cluster")
+            # After a killed grid it is still there, with customers' jobs in it.
+            cluster_started = not _cluster_is_up(config.cluster, state)
             config.slurm_conf = _cluster_up(config.cluster, state)
-            cluster_started = True
         _check_slurm(config)
         account_made = make_account(config.account)
         config.made_account = config.made_account or account_made
@@ -214,6 +219,13 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _cluster_is_up(folder: Path, state: Path) -> bool:
+    try:
+        return subprocess.run([folder / "status", state / "slurm"], check=False, capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
 def _cluster_up(folder: Path, state: Path) -> Path:
     output = _script(folder / "up", str(state / "slurm"))
     for line in output.splitlines():
@@ -277,14 +289,19 @@ def _start_daemon(config: GridConfig, without: Iterable[str], report: Report) ->
         )
     os.close(writing)
     (config.state / "grid.pid").write_text(f"{process.pid}\n")
-    with os.fdopen(reading) as lines:
-        for line in lines:
-            message = json.loads(line)
-            report(message["text"])
-            if message["kind"] == "ready":
-                return
-            if message["kind"] == "error":
-                break
+    try:
+        with os.fdopen(reading) as lines:
+            for line in lines:
+                message = json.loads(line)
+                report(message["text"])
+                if message["kind"] == "ready":
+                    return
+                if message["kind"] == "error":
+                    break
+    except BaseException:
+        process.terminate()
+        process.wait(timeout=_STOP_SECONDS)
+        raise
     process.wait(timeout=_STOP_SECONDS)
     (config.state / "grid.pid").unlink(missing_ok=True)
     raise GridError(f"the grid did not start; its log is {config.state / 'log' / 'grid.log'}")

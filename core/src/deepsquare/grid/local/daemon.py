@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import sys
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from deepsquare.errors import DeepSquareError, GridError
 from deepsquare.files import write_private
 from deepsquare.grid.config import GridConfig
 from deepsquare.grid.keys import make_key, open_key
-from deepsquare.grid.local.anvil import anvil, stop_stale
+from deepsquare.grid.local.anvil import anvil
 from deepsquare.grid.services import SERVICES, approve, open_market
 
 _log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ _CUSTOMER_CREDITS = 10_000 * WEI_PER_CREDIT
 # For fees; the chain's own coin has no other use on a local grid.
 _COINS = 10**4 * 10**18
 _FEWEST_COINS = 10**3 * 10**18
+_HEALTHY_SECONDS = 30.0
 
 
 class _Progress:
@@ -58,8 +60,7 @@ class _Progress:
 async def run(config: GridConfig, progress: _Progress, without: frozenset[str]) -> None:
     """Run the grid until cancelled; services named in `without` are left to the caller."""
     async with AsyncExitStack() as stack:
-        stop_stale(config.state)
-        await stack.enter_async_context(anvil(config.state, port=config.ports.chain, chain_id=config.chain_id))
+        chain = await stack.enter_async_context(anvil(config.state, port=config.ports.chain, chain_id=config.chain_id))
         progress.say("step", f"chain {config.chain_id} at {config.rpc_url}")
         await _set_up_chain(config, progress)
         tasks: list[asyncio.Task[None]] = []
@@ -74,9 +75,8 @@ async def run(config: GridConfig, progress: _Progress, without: frozenset[str]) 
                 progress.say("step", f"provider {provider} is approved")
             progress.say("ready", f"the grid is up, context {config.context}")
             progress.close()
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            # A service only ends by an error: without it the grid would take money for nothing.
-            done.pop().result()
+            await chain.wait()
+            raise GridError(f"the local chain has ended; its log is {config.state / 'log' / 'anvil.log'}")
         finally:
             for task in reversed(tasks):
                 task.cancel()
@@ -84,10 +84,20 @@ async def run(config: GridConfig, progress: _Progress, without: frozenset[str]) 
 
 
 async def _start(name: str, config: GridConfig) -> asyncio.Task[None]:
+    """Start a service, wait until it works, and from then on start it again whenever it fails."""
     up = asyncio.Event()
 
     async def body() -> None:
-        await SERVICES[name](config, up.set)
+        while True:
+            began = time.monotonic()
+            try:
+                await SERVICES[name](config, up.set)
+            except Exception:
+                if not up.is_set():
+                    raise
+                _log.exception("the service %s failed; starting it again", name)
+            # Not at once, and not for ever at full speed, when it fails at each start.
+            await asyncio.sleep(1 if time.monotonic() - began > _HEALTHY_SECONDS else _HEALTHY_SECONDS)
 
     task = asyncio.create_task(body(), name=name)
     waiter = asyncio.create_task(up.wait())
@@ -112,6 +122,12 @@ async def _set_up_chain(config: GridConfig, progress: _Progress) -> None:
             config.metascheduler is not None
             and await request(w3, "eth_getCode", config.metascheduler, "latest") != "0x"
         )
+        if config.metascheduler is not None and not deployed:
+            # On another chain, job 1 would be taken for the job 1 that the journals and the logs know.
+            raise GridError(
+                f"the chain in {config.state / 'chain'} has lost the contracts of this grid. Put its state.json back, or start "
+                f"anew: move {config.state} away"
+            )
         if not deployed:
             sender = Sender(w3, admin, lock_folder=config.state / "locks")
             deployment = await deploy(w3, sender, supply=_SUPPLY, scheduler=scheduler.address)

@@ -16,6 +16,8 @@ from deepsquare.grid.logger.database import Database
 MAX_LOG_BYTES = 256 * 1024 * 1024
 
 _NONCE_BYTES = 12
+# What a line takes beside its text: its row, the nonce and the tag.
+_LINE_BYTES = 64
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS logs (
     id INTEGER PRIMARY KEY,
@@ -88,11 +90,11 @@ class LogStore:
             if is_full:
                 continue
             data = line.data
-            if size + len(data) > self._max_log_bytes:
+            if size + len(data) + _LINE_BYTES > self._max_log_bytes:
                 is_full = 1
                 data = f"[the log is full: output over {self._max_log_bytes} bytes is not kept]".encode()
             count += 1
-            size += len(data)
+            size += len(data) + _LINE_BYTES
             rows.append((log, count, line.timestamp_ns, self._seal(owner, name, count, line.timestamp_ns, data)))
         db.executemany("INSERT INTO lines VALUES (?, ?, ?, ?)", rows)
         db.execute(

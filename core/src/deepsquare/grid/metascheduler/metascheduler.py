@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -10,16 +11,18 @@ from collections import Counter
 from eth_utils import to_checksum_address
 
 from deepsquare.chain.errors import ContractError
-from deepsquare.chain.market import Market
+from deepsquare.chain.market import BLOCKS_A_CALL, Market
 from deepsquare.chain.types import JobRecord, JobStatus, Provider, to_hex
 from deepsquare.chain.watch import JobWatch
-from deepsquare.errors import ConnectionFailedError
+from deepsquare.errors import DeepSquareError
 
 _log = logging.getLogger(__name__)
 
 # A provider may be about to register again, so that a job isn't given up at once.
 _GIVE_UP_SECONDS = 30.0
 _TICK_SECONDS = 5.0
+# Events that were missed are made good for by reading everything that is hot again.
+_RELIST_SECONDS = 60.0
 
 
 class MetaScheduler:
@@ -32,37 +35,55 @@ class MetaScheduler:
         self._seen_at: dict[tuple[bytes, JobStatus], float] = {}
         self._refused: dict[bytes, set[str]] = {}
         self._refusals_cursor = 0
+        self._last_job = 0
+        self._relist_at = 0.0
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
         """Work until cancelled; what fails for a while is tried again in the next round."""
         start = await self._market.block_number()
-        self._hot = {job.job_id: job for job in await self._market.all_jobs() if job.status.is_hot}
         watcher = asyncio.create_task(self._watch(start + 1))
         try:
             while True:
                 try:
+                    if time.monotonic() >= self._relist_at:
+                        await self._relist()
                     await self._round()
-                except ConnectionFailedError as error:
+                except DeepSquareError as error:
                     _log.warning("%s; trying again", error)
                     await asyncio.sleep(1)
-                try:
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), _TICK_SECONDS)
-                except TimeoutError:
-                    if watcher.done():
-                        watcher.result()
                 self._wake.clear()
+                if watcher.done():
+                    watcher.result()
         finally:
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)
 
+    async def _relist(self) -> None:
+        known = await self._market.get_jobs(list(self._hot))
+        for record in [*known, *await self._market.jobs_after(self._last_job)]:
+            if record is not None:
+                self._note(record)
+                self._last_job = max(self._last_job, int.from_bytes(record.job_id, "big"))
+        self._relist_at = time.monotonic() + _RELIST_SECONDS
+
+    def _note(self, record: JobRecord) -> None:
+        if record.status.is_hot:
+            self._hot[record.job_id] = record
+        else:
+            self._hot.pop(record.job_id, None)
+
     async def _watch(self, from_block: int) -> None:
         async for changed in JobWatch(self._market, self._ws_url, from_block=from_block).changes():
-            for record in await self._market.get_jobs(sorted(changed)):
-                if record is not None and record.status.is_hot:
-                    self._hot[record.job_id] = record
-                elif record is not None:
-                    self._hot.pop(record.job_id, None)
+            try:
+                for record in await self._market.get_jobs(sorted(changed)):
+                    if record is not None:
+                        self._note(record)
+            except DeepSquareError as error:
+                _log.warning("%s; reading all jobs again", error)
+                self._relist_at = 0.0
             self._wake.set()
 
     async def _round(self) -> None:
@@ -87,11 +108,11 @@ class MetaScheduler:
         try:
             await action  # type: ignore[misc]  # any coroutine of the market
         except ContractError as error:
-            # Usually the job has moved on since we looked; the truth comes with the next event.
+            # Usually the job has moved on since we looked.
             _log.info("job %s: %s", to_hex(job.job_id), error)
-            record = await self._market.get_job(job.job_id)
-            if record is not None:
-                self._hot[job.job_id] = record
+        record = await self._market.get_job(job.job_id)
+        if record is not None:
+            self._note(record)
 
     async def _assign(self, job: JobRecord, providers: list[Provider], load: Counter[str], refused: set[str]) -> None:
         """Give the job to the cheapest provider that fits, the one with fewer jobs among equals."""
@@ -101,7 +122,6 @@ class MetaScheduler:
             best = min(affordable, key=lambda p: (job.definition.cost_per_minute(p.prices), load[p.address], p.address))
             await self._market.meta_schedule(job.job_id, best.address)
             load[best.address] += 1
-            self._hot.pop(job.job_id, None)
             _log.info("job %s goes to %s", to_hex(job.job_id), best.address)
             return
         if time.monotonic() - self._seen_at[job.job_id, job.status] < _GIVE_UP_SECONDS:
@@ -113,15 +133,15 @@ class MetaScheduler:
         else:
             reason = "no provider of this grid is large enough for it"
         await self._market.panic_job(job.job_id, reason)
-        self._hot.pop(job.job_id, None)
         _log.info("job %s given up: %s", to_hex(job.job_id), reason)
 
     async def _read_refusals(self) -> None:
         """Learn which providers have refused which jobs, so that a job doesn't go round in circles."""
         head = await self._market.block_number()
-        if head < self._refusals_cursor:
-            return
-        for log in await self._market.get_logs([("MetaScheduler", "JobRefusedEvent")], self._refusals_cursor, head):
-            data = bytes.fromhex(log["data"][2:])
-            self._refused.setdefault(data[:32], set()).add(to_checksum_address(data[44:64]))
-        self._refusals_cursor = head + 1
+        while self._refusals_cursor <= head:
+            last = min(head, self._refusals_cursor + BLOCKS_A_CALL - 1)
+            refusals = [("MetaScheduler", "JobRefusedEvent")]
+            for log in await self._market.get_logs(refusals, self._refusals_cursor, last):
+                data = bytes.fromhex(log["data"][2:])
+                self._refused.setdefault(data[:32], set()).add(to_checksum_address(data[44:64]))
+            self._refusals_cursor = last + 1

@@ -14,8 +14,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     customer TEXT NOT NULL,
     minutes INTEGER NOT NULL,
     scheduler_id TEXT NOT NULL DEFAULT '',
-    log_offset INTEGER NOT NULL DEFAULT 0,
-    cancelled INTEGER NOT NULL DEFAULT 0
+    log_offset INTEGER NOT NULL DEFAULT 0
 ) STRICT
 """
 
@@ -42,8 +41,6 @@ class Entry:
     scheduler_id: str = ""
     log_offset: int = 0
     """How many bytes of the job's output the logger has."""
-    cancelled: bool = False
-    """Its customer wants its end."""
 
 
 class SupervisorJournal:
@@ -63,17 +60,21 @@ class SupervisorJournal:
     def open_entries(self) -> dict[bytes, Entry]:
         """All jobs whose end is not on chain yet."""
         rows = self._db.execute(
-            "SELECT job_id, state, customer, minutes, scheduler_id, log_offset, cancelled FROM jobs WHERE state != ?",
+            "SELECT job_id, state, customer, minutes, scheduler_id, log_offset FROM jobs WHERE state != ?",
             (Stage.DONE,),
         )
-        return {row[0]: Entry(row[0], Stage(row[1]), row[2], row[3], row[4], row[5], bool(row[6])) for row in rows}
+        return {row[0]: Entry(row[0], Stage(row[1]), row[2], row[3], row[4], row[5]) for row in rows}
+
+    def is_done(self, job_id: bytes) -> bool:
+        """Whether the end of a job of this supervisor is on chain."""
+        row = self._db.execute("SELECT state FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+        return row is not None and row[0] == Stage.DONE
 
     def save(self, entry: Entry) -> None:
         """Write an entry, new or changed."""
         self._db.execute(
-            "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET state = excluded.state, "
-            "minutes = excluded.minutes, scheduler_id = excluded.scheduler_id, log_offset = excluded.log_offset, "
-            "cancelled = excluded.cancelled",
+            "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET state = excluded.state, "
+            "minutes = excluded.minutes, scheduler_id = excluded.scheduler_id, log_offset = excluded.log_offset",
             (
                 entry.job_id,
                 entry.stage,
@@ -81,6 +82,5 @@ class SupervisorJournal:
                 entry.minutes,
                 entry.scheduler_id,
                 entry.log_offset,
-                entry.cancelled,
             ),
         )

@@ -11,6 +11,7 @@ from deepsquare.errors import GridError
 # Bounds the memory of a round, and the size of one message to the logger.
 _CHUNK_BYTES = 1 << 20
 _LINE_BYTES = 32 << 10
+_CHUNK_LINES = 2000
 
 
 class Spool:
@@ -46,7 +47,7 @@ class Spool:
         return path
 
     def read(self, job_name: str, offset: int, *, final: bool) -> list[tuple[bytes, int, int]]:
-        """The complete lines behind `offset`, at most a megabyte of them.
+        """The complete lines behind `offset`, at most 2,000 lines and a megabyte of them.
 
         Args:
             job_name: the job.
@@ -65,9 +66,9 @@ class Spool:
             file.seek(offset)
             data = file.read(_CHUNK_BYTES)
         now = time.time_ns()
-        lines = []
+        lines: list[tuple[bytes, int, int]] = []
         start = 0
-        while start < len(data):
+        while start < len(data) and len(lines) < _CHUNK_LINES:
             newline = data.find(b"\n", start, start + _LINE_BYTES)
             if newline >= 0:
                 end, following = newline, newline + 1
@@ -80,6 +81,13 @@ class Spool:
             lines.append((data[start:end], now, offset + following))
             start = following
         return lines
+
+    def size(self, job_name: str) -> int:
+        """How many bytes the output has, or 0 when there is none."""
+        try:
+            return self.path(job_name).lstat().st_size
+        except FileNotFoundError:
+            return 0
 
     def remove(self, job_name: str) -> None:
         """Remove the output of a job that the logger has whole."""

@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepsquare.chain.errors import ContractError
 from deepsquare.chain.market import Market
 from deepsquare.chain.types import JobRecord, JobStatus, Label, Prices, to_hex
 from deepsquare.chain.watch import JobWatch
-from deepsquare.errors import ApiError, ConnectionFailedError, GridError, SchedulerError
+from deepsquare.errors import ApiError, ConnectionFailedError, DeepSquareError
 from deepsquare.grid.supervisor.journal import Entry, Stage, SupervisorJournal
 from deepsquare.grid.supervisor.schedulers.base import BatchJob, BatchState, Phase, Scheduler
-from deepsquare.grid.supervisor.schedulers.slurm import NotStartedError, RefusedError
+from deepsquare.grid.supervisor.schedulers.slurm import NotSubmittedError, RefusedError
 from deepsquare.grid.supervisor.spool import Spool
 
 _log = logging.getLogger(__name__)
@@ -29,11 +29,20 @@ _log = logging.getLogger(__name__)
 # How often the scheduler and the spool files are looked at while there are jobs, and the chain while there are none.
 _BUSY_SECONDS = 0.5
 _IDLE_SECONDS = 10.0
-# A job that was just submitted, or whose sbatch was cut off, may need a moment to show up in the scheduler's answer.
-_UNKNOWN_SECONDS = 10.0
+# A job whose sbatch was cut off may show up in the scheduler's answer later: sbatch goes on trying by itself for a while.
+_UNKNOWN_SECONDS = 75.0
+_TRY_AGAIN_SECONDS = 10.0
+# Lost answers to claims are found by reading the chain again.
+_RECOVER_SECONDS = 300.0
+_CLAIMS_A_ROUND = 16
+# A job's output is bounded: it shares a disk with everything else. What is left of it at the job's end is shipped for a while.
+_MOST_OUTPUT_BYTES = 4 << 30
+_DRAIN_SECONDS = 60.0
 _JOBS_AT_ONCE = 16
 # Where a minute costs nothing, credits buy more minutes than Slurm can count.
 _LONGEST_MINUTES = 365 * 24 * 60
+
+_JOB_NAME = re.compile(r"0x[0-9a-f]{64}")
 
 _ENDS = {
     Phase.COMPLETED: JobStatus.FINISHED,
@@ -73,7 +82,9 @@ class Supervisor:
         self._entries: dict[bytes, Entry] = {}
         self._wake = asyncio.Event()
         self._unknown_since: dict[bytes, float] = {}
-        self._submit_errors: dict[bytes, str] = {}
+        self._try_again_at: dict[bytes, float] = {}
+        self._ended_at: dict[bytes, float] = {}
+        self._recover_at = 0.0
 
     async def register(self, prices: Prices, labels: Sequence[Label]) -> None:
         """Announce this provider with the hardware that the scheduler has."""
@@ -92,12 +103,13 @@ class Supervisor:
         start = await self._market.block_number()
         watcher = asyncio.create_task(self._watch(start))
         try:
-            await self._recover()
+            self._entries = self._journal.open_entries()
             while True:
                 try:
                     await self._round()
-                except (ConnectionFailedError, GridError) as error:
+                except DeepSquareError as error:
                     _log.warning("%s; trying again", error)
+                    self._recover_at = 0.0
                     await asyncio.sleep(1)
                 timeout = _BUSY_SECONDS if self._entries else _IDLE_SECONDS
                 with contextlib.suppress(TimeoutError):
@@ -118,8 +130,7 @@ class Supervisor:
     # ------------------------------------------------------------------ rounds
 
     async def _recover(self) -> None:
-        """Take up the journal's open jobs, and those on chain that a claim cut off before its line in the journal."""
-        self._entries = self._journal.open_entries()
+        """Take up the jobs on chain that a claim cut off before its line in the journal."""
         hot = (JobStatus.SCHEDULED, JobStatus.RUNNING)
         for record in await self._market.all_jobs():
             mine = record.provider == self._market.account and record.status in hot
@@ -133,47 +144,64 @@ class Supervisor:
                         Stage.CLAIMED,
                         record.customer,
                         min(minutes, _LONGEST_MINUTES),
-                        cancelled=record.has_cancel_request,
                     )
                 )
-        if self._entries:
-            _log.info("taking up %d job(s) of before", len(self._entries))
+                _log.info("taking up job %s, claimed before", to_hex(record.job_id))
 
     async def _round(self) -> None:
+        if time.monotonic() >= self._recover_at:
+            await self._recover()
+            self._recover_at = time.monotonic() + _RECOVER_SECONDS
         await self._claim()
-        if not self._entries:
-            return
         states = await self._scheduler.states()
+        await self._end_strays(states)
         records = await self._market.get_jobs(list(self._entries))
         limit = asyncio.Semaphore(_JOBS_AT_ONCE)
 
         async def step(entry: Entry, record: JobRecord | None) -> None:
             async with limit:
                 try:
-                    await self._step(entry, record, states.get(to_hex(entry.job_id)))
-                except (ContractError, ConnectionFailedError, SchedulerError, GridError) as error:
+                    await self._step(entry, record, _own(entry, states))
+                except DeepSquareError as error:
                     # One job's trouble is no other job's: it is tried again in the next round.
                     _log.warning("job %s: %s", to_hex(entry.job_id), error)
+                except Exception:
+                    _log.exception("job %s", to_hex(entry.job_id))
 
         await asyncio.gather(*map(step, list(self._entries.values()), records))
 
     async def _claim(self) -> None:
-        while (claim := await self._market.claim_next_job()) is not None:
+        for _ in range(_CLAIMS_A_ROUND):
+            claim = await self._market.claim_next_job()
+            if claim is None:
+                break
             _log.info("claimed job %s for %d min", to_hex(claim.job_id), claim.max_minutes)
             minutes = min(claim.max_minutes, _LONGEST_MINUTES)
             self._keep(Entry(claim.job_id, Stage.CLAIMED, claim.customer, minutes))
-        while (job_id := await self._market.claim_next_cancelling_job()) is not None:
-            entry = self._entries.get(job_id)
-            if entry is not None:
-                entry.cancelled = True
-                self._keep(entry)
+        else:
+            # There may be more.
+            self._wake.set()
+        # The job's own record on chain says that it is to be cancelled; the queue only has to be emptied.
+        while await self._market.claim_next_cancelling_job() is not None:
+            pass
+
+    async def _end_strays(self, states: Sequence[tuple[str, BatchState]]) -> None:
+        """Cancel what the scheduler has of jobs that are at their end on chain, such as one whose sbatch came through late."""
+        for name, state in states:
+            if state.phase.is_end or not _JOB_NAME.fullmatch(name):
+                continue
+            job_id = bytes.fromhex(name[2:])
+            if job_id not in self._entries and self._journal.is_done(job_id):
+                _log.warning("job %s has ended on chain; cancelling %s", name, state.scheduler_id)
+                await self._scheduler.cancel(state.scheduler_id)
 
     def _keep(self, entry: Entry) -> None:
         self._journal.save(entry)
         if entry.stage is Stage.DONE:
             self._entries.pop(entry.job_id, None)
             self._unknown_since.pop(entry.job_id, None)
-            self._submit_errors.pop(entry.job_id, None)
+            self._try_again_at.pop(entry.job_id, None)
+            self._ended_at.pop(entry.job_id, None)
         else:
             self._entries[entry.job_id] = entry
 
@@ -186,8 +214,10 @@ class Supervisor:
             if state is not None and not state.phase.is_end:
                 await self._scheduler.cancel(state.scheduler_id)
             self._finish(entry)
-        elif entry.stage is Stage.CLAIMED and state is None:
-            await self._launch(entry, record)
+        elif entry.stage is Stage.CLAIMED:
+            # Whatever has its name in the scheduler is not this job: without a line in the journal sbatch can't have run.
+            if time.monotonic() >= self._try_again_at.get(entry.job_id, 0):
+                await self._launch(entry, record)
         elif state is None:
             await self._unknown(entry, record)
         else:
@@ -195,7 +225,7 @@ class Supervisor:
 
     async def _launch(self, entry: Entry, record: JobRecord) -> None:
         name = to_hex(entry.job_id)
-        if entry.cancelled or record.has_cancel_request:
+        if record.has_cancel_request:
             await self._report(entry, record, JobStatus.CANCELLED, error="cancelled before it was submitted")
             return
         try:
@@ -203,7 +233,9 @@ class Supervisor:
                 entry.job_id, record.definition.batch_location_hash, entry.customer
             )
         except ApiError as error:
-            await self._report(entry, record, JobStatus.FAILED, error=f"its script can't be had: {error}")
+            # What goes on chain is public; what the API says may name the provider's own machines.
+            _log.warning("job %s: %s", name, error)
+            await self._report(entry, record, JobStatus.FAILED, error="the grid has no script for it (any more)")
             return
         output = self._spool.create(name)
         # From here on only the scheduler knows whether the job was submitted; it is never submitted twice.
@@ -229,12 +261,10 @@ class Supervisor:
             await self._market.refuse_job(entry.job_id)
             self._finish(entry)
             return
-        except NotStartedError:
+        except NotSubmittedError:
             entry.stage = Stage.CLAIMED
             self._keep(entry)
-            raise
-        except SchedulerError as error:
-            self._submit_errors[entry.job_id] = str(error)
+            self._try_again_at[entry.job_id] = time.monotonic() + _TRY_AGAIN_SECONDS
             raise
         entry.stage = Stage.SUBMITTED
         self._keep(entry)
@@ -243,41 +273,59 @@ class Supervisor:
     async def _unknown(self, entry: Entry, record: JobRecord) -> None:
         """The scheduler doesn't know a job that was, or may have been, submitted."""
         since = self._unknown_since.setdefault(entry.job_id, time.monotonic())
-        if time.monotonic() - since >= _UNKNOWN_SECONDS:
-            failure = self._submit_errors.get(entry.job_id)
-            reason = f"it could not be submitted: {failure}" if failure else "the scheduler does not know it (any more)"
-            await self._report(entry, record, JobStatus.PANICKED, error=reason)
+        if time.monotonic() - since >= _UNKNOWN_SECONDS and await self._ship(entry, ended=True):
+            await self._report(entry, record, JobStatus.PANICKED, error="the scheduler does not know it (any more)")
 
     async def _follow(self, entry: Entry, record: JobRecord, state: BatchState) -> None:
         self._unknown_since.pop(entry.job_id, None)
         if entry.stage is not Stage.SUBMITTED:
             entry.stage, entry.scheduler_id = Stage.SUBMITTED, state.scheduler_id
             self._keep(entry)
-        if entry.cancelled and not state.phase.is_end:
+        too_much = self._spool.size(to_hex(entry.job_id)) > _MOST_OUTPUT_BYTES
+        if (record.has_cancel_request or too_much) and not state.phase.is_end:
             await self._scheduler.cancel(state.scheduler_id)
         started = state.start_time > 0 and state.phase is not Phase.QUEUED
         if started and record.status is JobStatus.SCHEDULED:
             # Also for a job that has ended already: only what ran is billed, and only RUNNING jobs can finish.
             await self._market.set_job_status(entry.job_id, JobStatus.RUNNING)
-        await self._ship(entry, final=state.phase.is_end)
-        if state.phase.is_end:
+        shipped = await self._ship(entry, ended=state.phase.is_end)
+        if state.phase.is_end and shipped:
             seconds = max(state.end_time - state.start_time, 1) if started else 0
+            cut_off = too_much and not record.has_cancel_request and state.phase is Phase.CANCELLED
             await self._report(
                 entry,
                 record,
-                _ENDS[state.phase],
+                JobStatus.FAILED if cut_off else _ENDS[state.phase],
                 minutes=-(-seconds // 60),
-                error=_reason(state),
+                error=f"its output is larger than {_MOST_OUTPUT_BYTES >> 30} GiB" if cut_off else _reason(state),
                 exit_code=state.exit_code * 256 + state.signal,
             )
 
-    async def _ship(self, entry: Entry, *, final: bool) -> None:
-        """Write the output since the last time to the logger; the logger ignores what it has already."""
+    async def _ship(self, entry: Entry, *, ended: bool) -> bool:
+        """Write some of the new output to the logger, which ignores what it has already; whether that was all.
+
+        A little a round, so that a job that writes without end holds up no other. At a job's end the rest follows for a
+        minute; what is left then is not kept.
+        """
         name = to_hex(entry.job_id)
-        while lines := self._spool.read(name, entry.log_offset, final=final):
+        if ended:
+            over = time.monotonic() > self._ended_at.setdefault(entry.job_id, time.monotonic()) + _DRAIN_SECONDS
+            if over:
+                _log.warning("job %s: the rest of its output, from byte %d, is not kept", name, entry.log_offset)
+                return True
+        lines = self._spool.read(name, entry.log_offset, final=ended)
+        if not lines:
+            return True
+        try:
             await self._services.ship_lines(entry.job_id, entry.customer, lines)
-            entry.log_offset = lines[-1][2]
-            self._keep(entry)
+        except ConnectionFailedError:
+            # The minute counts only while the logger is there.
+            self._ended_at.pop(entry.job_id, None)
+            raise
+        entry.log_offset = lines[-1][2]
+        self._keep(entry)
+        self._wake.set()
+        return ended and not self._spool.read(name, entry.log_offset, final=True)
 
     async def _report(
         self,
@@ -297,6 +345,15 @@ class Supervisor:
         entry.stage = Stage.DONE
         self._keep(entry)
         self._spool.remove(to_hex(entry.job_id))
+
+
+def _own(entry: Entry, states: Sequence[tuple[str, BatchState]]) -> BatchState | None:
+    """The scheduler's job of an entry: by its id where that is known, since anybody of the account can choose a name."""
+    name = to_hex(entry.job_id)
+    for found, state in states:
+        if found == name and entry.scheduler_id in ("", state.scheduler_id):
+            return state
+    return None
 
 
 def _reason(state: BatchState) -> str:

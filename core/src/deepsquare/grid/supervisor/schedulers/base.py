@@ -69,11 +69,17 @@ class Scheduler(Protocol):
     """
 
     async def submit(self, job: BatchJob) -> str:
-        """Submit and return the scheduler's id; raises `RefusedError` when the scheduler never takes such a job."""
+        """Submit and return the scheduler's id.
+
+        Raises:
+            RefusedError: the scheduler never takes such a job.
+            NotSubmittedError: it did not take the job now, and certainly has not got it.
+            SchedulerError: it may or may not have got it.
+        """
         ...
 
-    async def states(self) -> dict[str, BatchState]:
-        """All jobs of the own account that the scheduler knows, by name, with one query."""
+    async def states(self) -> list[tuple[str, BatchState]]:
+        """All jobs of the own account that the scheduler knows, each with its name, oldest first, with one query."""
         ...
 
     async def cancel(self, scheduler_id: str) -> None:

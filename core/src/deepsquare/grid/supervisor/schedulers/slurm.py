@@ -47,21 +47,24 @@ _PHASES = {
 # What sbatch says when no later try would go better, in Slurm's own words (src/common/slurm_errno.c).
 _REFUSALS = (
     "Requested node configuration is not available",
-    "Invalid",
     "Memory specification can not be satisfied",
     "More processors requested than permitted",
-    "Job violates accounting/QOS policy",
     "Requested time limit is invalid",
     "Node count specification invalid",
+    "Invalid generic resource (gres) specification",
 )
+# With these words sbatch does not know itself whether the controller has got the job.
+_UNCERTAIN = ("timed out", "Zero Bytes were transmitted", "Unexpected message received")
+_NOT_SUBMITTED = "Batch job submission failed:"
+_UP = frozenset({"idle", "mix", "alloc", "comp", "plnd", "resv"})
 
 
 class RefusedError(SchedulerError):
     """Slurm will never take the job."""
 
 
-class NotStartedError(SchedulerError):
-    """The command was not even started, so that it has done nothing."""
+class NotSubmittedError(SchedulerError):
+    """The scheduler certainly hasn't got the job: it may be tried again."""
 
 
 class Slurm:
@@ -121,17 +124,17 @@ class Slurm:
         )
         return output.strip().split(";")[0]
 
-    async def states(self) -> dict[str, BatchState]:
-        """See `Scheduler.states`; of two jobs of one name the older counts, since the newer refuses to start."""
+    async def states(self) -> list[tuple[str, BatchState]]:
+        """See `Scheduler.states`."""
         output = await self._run(
             "squeue",
             "--noheader",
             "--states=all",
             f"--user={self.uid}",
-            "--sort=-i",
+            "--sort=i",
             "--Format=" + ",".join(f"{field}:{_SEPARATOR}" for field in _STATE_FIELDS),
         )
-        return dict(_parse(line) for line in output.splitlines() if line)
+        return [_parse(line) for line in output.splitlines() if line]
 
     async def cancel(self, scheduler_id: str) -> None:
         """See `Scheduler.cancel`."""
@@ -147,9 +150,11 @@ class Slurm:
             "sinfo", "--noheader", "--Node", f"--partition={self._partition}", "--format=%N %c %m %G %t"
         )
         nodes = [line.split() for line in output.splitlines()]
+        # A node's state may carry a flag, such as `idle*` for one that doesn't answer.
+        nodes = [node for node in nodes if node[4] in _UP]
         if not nodes:
             raise SchedulerError(
-                f"the partition {self._partition!r} of this Slurm has no nodes (sinfo shows the partitions)"
+                f"the partition {self._partition!r} of this Slurm has no node that is up (sinfo shows them)"
             )
         return Hardware(
             gpus=tuple(_gpus(node[3]) for node in nodes),
@@ -174,9 +179,11 @@ class Slurm:
                 umask=0o077,
             )
         except FileNotFoundError:
-            raise NotStartedError(f"{program} is not installed on this host (Debian's package: slurm-client)") from None
+            raise NotSubmittedError(
+                f"{program} is not installed on this host (Debian's package: slurm-client)"
+            ) from None
         except OSError as error:
-            raise NotStartedError(f"{program} can't be started: {error.strerror}") from None
+            raise NotSubmittedError(f"{program} can't be started: {error.strerror}") from None
         try:
             output, errors = await asyncio.wait_for(process.communicate(stdin.encode()), _COMMAND_TIMEOUT_SECONDS)
         except TimeoutError:
@@ -190,6 +197,8 @@ class Slurm:
         text = errors.decode("utf-8", "replace").strip().replace(f"{program}: error: ", "")
         if program == "sbatch" and any(words in text for words in _REFUSALS):
             raise RefusedError(text)
+        if program == "sbatch" and _NOT_SUBMITTED in text and not any(words in text for words in _UNCERTAIN):
+            raise NotSubmittedError(text)
         raise SchedulerError(f"{program} failed: {text or f'exit code {process.returncode}'}")
 
 
