@@ -40,3 +40,9 @@ def test_a_wrong_amount_is_refused_with_the_field_and_the_value(amount: object, 
 def test_people_see_rounded_amounts() -> None:
     assert format_credits(1_234_567_890_000_000_000_000) == "1,234.5679"
     assert format_credits(0) == "0.0000"
+
+
+@pytest.mark.parametrize("amount", ["1e60", "1e97", "1e999999"])
+def test_amounts_that_can_not_be_are_refused_in_words(amount: str) -> None:
+    with pytest.raises(ValueError, match="credits is"):
+        to_wei(amount)

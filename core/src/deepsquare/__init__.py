@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from deepsquare.errors import ConfigError as ConfigError
     from deepsquare.errors import ConnectionFailedError as ConnectionFailedError
     from deepsquare.errors import DeepSquareError as DeepSquareError
+    from deepsquare.errors import PurchaseUnknownError as PurchaseUnknownError
     from deepsquare.errors import TransactionError as TransactionError
     from deepsquare.errors import UnknownJobError as UnknownJobError
     from deepsquare.workflow import Workflow as Workflow
@@ -43,6 +44,7 @@ _HOMES = {
     "JobStatus": "chain.types",
     "LogLine": "client.logs",
     "NoProviderError": "client.funding",
+    "PurchaseUnknownError": "errors",
     "TransactionError": "errors",
     "UnknownJobError": "errors",
     "Workflow": "workflow",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation, localcontext
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 
 WEI_PER_CREDIT = 10**18
 # A uint256 has 78 digits: no sum or conversion may round below that.
 _PRECISION = 100
+_MOST_WEI = 2**256 - 1
 
 
 def to_wei(credits: Decimal | int | str, *, field: str = "credits") -> int:
@@ -22,10 +23,12 @@ def to_wei(credits: Decimal | int | str, *, field: str = "credits") -> int:
     try:
         with localcontext(prec=_PRECISION):
             wei = Decimal(credits) * WEI_PER_CREDIT
-    except InvalidOperation:
+    except ArithmeticError:
         raise ValueError(f"{field} is {credits!r}, which is not a number; write for example 12.5") from None
     if not wei.is_finite() or wei < 0:
         raise ValueError(f"{field} is {credits}, but an amount is 0 or more")
+    if wei > _MOST_WEI:
+        raise ValueError(f"{field} is {credits}, more credits than there can be")
     if wei != wei.to_integral_value():
         raise ValueError(f"{field} is {credits}, but credits have at most 18 decimals")
     return int(wei)

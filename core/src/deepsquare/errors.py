@@ -6,6 +6,7 @@
     - ConnectionFailedError     a service or the chain can't be reached, after retries
     - ApiError                  a service answered with an error
     - TransactionError          a transaction was not carried out
+        - PurchaseUnknownError  a job may or may not have been bought
         - ContractError         (deepsquare.chain.errors) the contract refused; one class for each of its errors
     - UnknownJobError           the grid has no such job
     - GridError                 (operators) a service of the grid can't start or go on
@@ -36,6 +37,20 @@ class ApiError(DeepSquareError):
 
 class TransactionError(DeepSquareError):
     """A transaction was not carried out."""
+
+
+class PurchaseUnknownError(TransactionError):
+    """The purchase of a job was sent, and its answer was lost; `location_hash` finds the job, if there is one."""
+
+    def __init__(self, location_hash: str, reason: str) -> None:
+        self.location_hash, self.reason = location_hash, reason
+        super().__init__(
+            f"the job may have been bought, but its answer was lost ({reason}). Don't buy it again before you have looked: "
+            "deepsquare job list"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.location_hash, self.reason)
 
 
 class UnknownJobError(DeepSquareError):

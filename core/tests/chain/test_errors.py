@@ -42,3 +42,7 @@ def test_any_revert_data_give_an_error(data: bytes) -> None:
 def test_without_data_the_nodes_words_count() -> None:
     assert isinstance(decode_revert(None, "execution reverted"), UnknownRevertError)
     assert "execution reverted" in str(decode_revert(None, "execution reverted"))
+
+
+def test_revert_data_that_are_no_hex_are_shown() -> None:
+    assert "Reverted 0x" in str(decode_revert("Reverted 0x", "execution reverted"))

@@ -8,7 +8,8 @@ import time
 
 import pytest
 from cryptography.exceptions import InvalidTag
-from deepsquare.client.logs import LogReader, sanitize
+from deepsquare.client.logs import LogReader
+from deepsquare.client.text import sanitize
 from deepsquare.errors import ApiError, ConnectionFailedError, GridError
 from deepsquare.grid.logger import GridLogger
 from deepsquare.grid.logger.store import Line, LogStore

@@ -68,3 +68,10 @@ def test_times_for_people(seconds: int, text: str) -> None:
 
 def test_no_time_is_a_dash() -> None:
     assert format_time(None) == "-"
+
+
+def test_a_providers_words_can_not_command_the_terminal() -> None:
+    from deepsquare.client.text import excerpt
+
+    assert excerpt("\x1b]52;c;AAAA\x07\x1b[2Jgone\nnext") == "gone\\x0anext"
+    assert len(excerpt("x" * 10_000)) == 501

@@ -111,7 +111,10 @@ def decode_revert(data: str | bytes | None, message: str = "") -> ContractError:
         data: the revert data of the JSON-RPC error: 0x-hex or bytes, or None when the node sent none.
         message: the node's own text, used when the data explain nothing.
     """
-    raw = bytes.fromhex(data.removeprefix("0x")) if isinstance(data, str) else bytes(data or b"")
+    try:
+        raw = bytes.fromhex(data.removeprefix("0x")) if isinstance(data, str) else bytes(data or b"")
+    except ValueError:
+        return UnknownRevertError(f"{message} {data!s}".strip())
     selector, arguments = raw[:4], raw[4:]
     try:
         if selector == _REASON:

@@ -49,7 +49,13 @@ class Market:
 
     @classmethod
     async def open(
-        cls, rpc_url: str, metascheduler: str, *, wallet: Wallet | None = None, lock_folder: Path | None = None
+        cls,
+        rpc_url: str,
+        metascheduler: str,
+        *,
+        wallet: Wallet | None = None,
+        lock_folder: Path | None = None,
+        chain_id: int | None = None,
     ) -> Market:
         """Find the other contracts through the MetaScheduler's getters.
 
@@ -58,14 +64,21 @@ class Market:
             metascheduler: the address of the MetaScheduler.
             wallet: who signs transactions; None can only read.
             lock_folder: where the lock on the wallet's nonces lives; needed with a wallet.
+            chain_id: the chain that the node must be of; None means any.
 
         Raises:
-            ConfigError: there is no such contract at that address.
+            ConfigError: the node is of another chain, or there is no such contract at that address.
             ConnectionFailedError: the node can't be reached.
         """
         w3 = connect(rpc_url)
         address = to_checksum_address(metascheduler)
         try:
+            found_id = int(await request(w3, "eth_chainId"), 16)
+            if chain_id not in (None, found_id):
+                raise ConfigError(
+                    f"the node is of chain {found_id}, but the context names chain {chain_id}; correct the context or the RPC "
+                    "URL (deepsquare context show)"
+                )
             if not await w3.eth.get_code(address):
                 raise ConfigError(
                     f"there is no contract at {address}: the context names another chain or another market "
@@ -264,6 +277,20 @@ class Market:
             delegate_spending_authority,
             before_send=before_send,
         )
+        return self._requested(receipt)
+
+    async def settle_request(self, sent: Sent) -> bytes:
+        """The job of a request that was sent before, sent once more if need be: the same transaction is carried out once.
+
+        Raises:
+            ContractError: the contract refused it.
+            UnminedError: it is in no block yet.
+            TransactionError: the node will not take it, and has not carried it out.
+        """
+        await self._signer().resend(sent)
+        return self._requested(await self._signer().wait(sent))
+
+    def _requested(self, receipt: dict[str, Any]) -> bytes:
         created = self.events(receipt, "MetaScheduler", "NewJobRequestEvent")
         if not created:
             raise TransactionError("the market took the request but announced no job: it is not a DeepSquare market")

@@ -22,6 +22,10 @@ _GAS_MARGIN = 1.25
 _PRIORITY_FEE_WEI = 1_000_000_000
 
 
+class UnminedError(TransactionError):
+    """The transaction was sent but is in no block; it may still be carried out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sent:
     """A transaction that is on its way: its hash and its raw bytes, enough to find it or to send it again."""
@@ -102,7 +106,7 @@ class Sender:
 
         Raises:
             ContractError: it was carried out but the contract refused it.
-            TransactionError: there is no receipt in time.
+            UnminedError: there is no receipt in time.
         """
         receipt: dict[str, Any] | None = await AsyncRetrying(
             retry=retry_if_result(lambda found: found is None),
@@ -111,7 +115,7 @@ class Sender:
             retry_error_callback=lambda state: None,
         )(self._receipt, sent.hash)
         if receipt is None:
-            raise TransactionError(
+            raise UnminedError(
                 f"the transaction 0x{sent.hash.hex()} was sent but is in no block after {self._timeout:.0f} s. It may still "
                 "be carried out: look it up before you try again"
             )

@@ -28,8 +28,16 @@ app = typer.Typer(
 
 def fail(message: str, code: int = EXIT_ERROR) -> NoReturn:
     """End the command with a message on stderr."""
-    print(f"deepsquare: {message}", file=sys.stderr)
+    _complain(message)
     raise typer.Exit(code)
+
+
+def _complain(message: str) -> None:
+    """Print an error; parts of it may come from a server or a provider."""
+    from deepsquare.client.text import sanitize
+
+    for line in f"deepsquare: {message}".split("\n"):
+        print(sanitize(line.encode("utf-8", "replace")), file=sys.stderr)
 
 
 def run() -> None:
@@ -45,9 +53,14 @@ def run() -> None:
     app.add_typer(grid.app, name="grid")
     try:
         app()
+    except SystemExit as end:
+        # How typer ends after Ctrl-C.
+        if end.code == EXIT_INTERRUPTED:
+            print("\ndeepsquare: interrupted; jobs that were bought go on (deepsquare job list)", file=sys.stderr)
+        raise
     except (DeepSquareError, ValueError) as error:
-        print(f"deepsquare: {error}", file=sys.stderr)
+        _complain(str(error))
         sys.exit(EXIT_ERROR)
-    except KeyboardInterrupt:
-        print("\ndeepsquare: interrupted; jobs that were bought go on (deepsquare job list)", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    except OSError as error:
+        _complain(f"{error.filename or 'the system'}: {error.strerror or type(error).__name__}")
+        sys.exit(EXIT_ERROR)

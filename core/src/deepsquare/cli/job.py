@@ -89,7 +89,7 @@ def _duration(text: str) -> timedelta:
 
 async def _watch(client: Client, job: Job, *, quiet: bool) -> JobInfo:
     """Print state changes and output lines as they come; how the job stands at its end."""
-    from deepsquare.client.logs import sanitize
+    from deepsquare.client.text import sanitize
 
     async def print_output() -> None:
         async for line in job.logs():
@@ -177,7 +177,7 @@ def logs(
 ) -> None:
     """Print a job's output. Only its owner can read it."""
     from deepsquare.client.blocking import BlockingClient
-    from deepsquare.client.logs import sanitize
+    from deepsquare.client.text import sanitize
 
     with BlockingClient() as client:
         for line in client.logs(client.job(job_id).id, follow=follow):

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from eth_utils import keccak, to_checksum_address
 
+from deepsquare.chain.market import BLOCKS_A_CALL
 from deepsquare.chain.rpc import request
 from deepsquare.chain.types import JobStatus, to_hex
 from deepsquare.credits import from_wei
+from deepsquare.errors import DeepSquareError
 
 if TYPE_CHECKING:
     from deepsquare.chain.market import Market
 
 # Transfer(address indexed from, address indexed to, uint256 value), of ERC-20 (EIP-20)
 _TRANSFER = "0x" + keccak(text="Transfer(address,address,uint256)").hex()
-_BLOCKS_A_CALL = 2000
+_ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,20 @@ class _Transfer:
 
 
 async def check(market: Market, customer: str) -> list[Check]:
+    """Hold a customer's jobs against the token's events, all of it read at one block.
+
+    Raises:
+        DeepSquareError: the chain moved on each time before everything was read.
+    """
+    for _ in range(_ATTEMPTS):
+        head = await market.block_number()
+        checks = await _check(market, customer)
+        if await market.block_number() == head:
+            return checks
+    raise DeepSquareError("the chain moves on too fast to read all of it at one block; try again when fewer jobs run")
+
+
+async def _check(market: Market, customer: str) -> list[Check]:
     """Hold a customer's jobs against the token's events.
 
     For each job: what its purchase moved into the market is what the job says it locked, and that is billed + refunded,
@@ -129,8 +145,8 @@ async def _transactions_of_jobs(market: Market) -> tuple[dict[bytes, str], dict[
 async def _all_logs(market: Market, query: dict[str, Any]) -> list[dict[str, Any]]:
     head = await market.block_number()
     logs: list[dict[str, Any]] = []
-    for start in range(0, head + 1, _BLOCKS_A_CALL):
-        window = {"fromBlock": hex(start), "toBlock": hex(min(head, start + _BLOCKS_A_CALL - 1))}
+    for start in range(0, head + 1, BLOCKS_A_CALL):
+        window = {"fromBlock": hex(start), "toBlock": hex(min(head, start + BLOCKS_A_CALL - 1))}
         logs += await request(market.w3, "eth_getLogs", query | window)
     return logs
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from deepsquare.workflow import Workflow
 
 T = TypeVar("T")
+
+_CANCEL_SECONDS = 5.0
 
 _lock = threading.Lock()
 _portal: BlockingPortal | None = None
@@ -85,7 +88,14 @@ class BlockingClient:
     def _call(self, function: Callable[..., Awaitable[T]], *arguments: Any, **options: Any) -> T:
         if self._pid != os.getpid():
             raise ConfigError("this client was made before a fork; make a new one in the child process")
-        return self._portal.call(partial(function, *arguments, **options))
+        future = self._portal.start_task_soon(partial(function, *arguments, **options))
+        try:
+            return future.result()
+        except BaseException:
+            # An interrupt ends the waiting here; without this the call would go on over there.
+            future.cancel()
+            wait([future], timeout=_CANCEL_SECONDS)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -117,10 +127,14 @@ class BlockingClient:
         labels: Mapping[str, str] | None = None,
     ) -> BlockingJob:
         """Buy one job; see `Client.submit`."""
-        job = self._call(
-            self._client.submit, workflow, time_limit=time_limit, credits=credits, name=name, labels=labels
-        )
-        return BlockingJob(self, job)
+
+        async def submit() -> Job:
+            # Shielded: an interrupt must not cut off a purchase half-way, when it may be paid already.
+            return await asyncio.shield(
+                self._client.submit(workflow, time_limit=time_limit, credits=credits, name=name, labels=labels)
+            )
+
+        return BlockingJob(self, self._call(submit))
 
     def job(self, job_id: str) -> BlockingJob:
         """The handle of a job by its id."""

@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import secrets
+import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Self
 
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+
 from deepsquare import contexts
 from deepsquare.chain.errors import ContractError
 from deepsquare.chain.market import Market
+from deepsquare.chain.rpc import RpcError
+from deepsquare.chain.transactions import UnminedError
 from deepsquare.chain.types import JobDefinition, parse_job_id, to_hex
+from deepsquare.chain.wallet import KEY_VARIABLE
 from deepsquare.chain.watch import JobWatch
 from deepsquare.client import funding
 from deepsquare.client.job import JobInfo
 from deepsquare.client.journal import Journal
-from deepsquare.client.logs import LogLine, LogReader, sanitize
+from deepsquare.client.logs import LogLine, LogReader
 from deepsquare.client.sbatch import submit_workflow
+from deepsquare.client.text import sanitize
 from deepsquare.credits import from_wei, to_wei
-from deepsquare.errors import ConfigError, DeepSquareError, UnknownJobError
+from deepsquare.errors import (
+    ConfigError,
+    ConnectionFailedError,
+    DeepSquareError,
+    PurchaseUnknownError,
+    TransactionError,
+    UnknownJobError,
+)
 
 if TYPE_CHECKING:
     from deepsquare.chain.transactions import Sent
@@ -29,6 +45,11 @@ if TYPE_CHECKING:
 # Enough signatures and transactions in flight to keep the node busy, few enough to be no burden for a public one.
 _CANCELS_AT_ONCE = 16
 _SILENCE_SECONDS = 30.0
+# How long the answer to a purchase is looked for, and among how many of the customer's jobs.
+_SETTLE_SECONDS = 60.0
+_NEWEST_JOBS = 100
+
+_log = logging.getLogger(__name__)
 
 
 class Client:
@@ -49,11 +70,17 @@ class Client:
         """
         self.context = contexts.load(context)
         self._wallet = contexts.open_wallet(self.context)
+        if not os.environ.get(KEY_VARIABLE) and self._wallet.address.lower() != self.context.account.lower():
+            raise ConfigError(
+                f"the wallet {self.context.wallet!r} is {self._wallet.address}, but the context {self.context.name!r} is for "
+                f"{self.context.account}; correct the context"
+            )
         self._market: Market | None = None
         self._journal = Journal(contexts.home() / "journal.db")
         self._logs = LogReader(self.context.logger_grpc, self._wallet)
         self._subscribers: set[_Subscriber] = set()
         self._watcher: asyncio.Task[None] | None = None
+        self._watching: asyncio.Future[None]
 
     async def __aenter__(self) -> Self:
         self._market = await Market.open(
@@ -61,6 +88,7 @@ class Client:
             self.context.metascheduler,
             wallet=self._wallet,
             lock_folder=contexts.home() / "locks",
+            chain_id=self.context.chain_id,
         )
         return self
 
@@ -124,7 +152,8 @@ class Client:
             FundingError: balance or allowance too low; nothing was bought.
             WorkflowRejectedError: the sbatch API found the workflow invalid; nothing was bought.
             ContractError: the contract refused; nothing was bought.
-            ConnectionFailedError: the grid can't be reached.
+            PurchaseUnknownError: the purchase was sent, and its answer was lost for good.
+            ConnectionFailedError: the grid can't be reached; nothing was bought.
         """
         if (time_limit is None) == (credits is None):
             raise ValueError("give either time_limit or credits: how long the job may run, or what it may cost")
@@ -143,8 +172,11 @@ class Client:
             location_hash=location, context=self.context.name, customer=self.account, labels=labels or {}, locked=locked
         )
 
+        signed: list[Sent] = []
+
         def journal(sent: Sent) -> None:
             self._journal.signed(location, sent.hash, sent.raw)
+            signed.append(sent)
 
         definition = JobDefinition(
             ntasks=needs.ntasks,
@@ -153,9 +185,46 @@ class Client:
             gpus=needs.gpus,
             batch_location_hash=location,
         )
-        job_id = to_hex(await self.market.request_job(definition, locked, job_name, before_send=journal))
-        self._journal.bought(location, job_id)
+        try:
+            job_id = to_hex(await self.market.request_job(definition, locked, job_name, before_send=journal))
+        except ContractError:
+            raise
+        except DeepSquareError as error:
+            if not signed:
+                raise
+            job_id = await self._settle(location, signed[0], error)
+        try:
+            self._journal.bought(location, job_id)
+        except sqlite3.Error as error:
+            # The job is bought, and its location hash is in the journal: only the short way to it is missing.
+            _log.warning("the journal could not note the job %s: %s", job_id, error)
         return Job(self, job_id, from_wei(locked))
+
+    async def _settle(self, location: str, sent: Sent, error: DeepSquareError) -> str:
+        """The job of a purchase whose answer was lost.
+
+        Raises:
+            DeepSquareError: the error itself, when certainly nothing was bought.
+            PurchaseUnknownError: it can't be known yet.
+        """
+        try:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(ConnectionFailedError),
+                stop=stop_after_delay(_SETTLE_SECONDS),
+                wait=wait_exponential_jitter(multiplier=0.5, max=5),
+                reraise=True,
+            ):
+                with attempt:
+                    newest = (await self.market.job_ids_of(self.account))[-_NEWEST_JOBS:]
+                    for record in await self.market.get_jobs(newest):
+                        if record is not None and record.definition.batch_location_hash == location:
+                            return to_hex(record.job_id)
+                    return to_hex(await self.market.settle_request(sent))
+        except (ConnectionFailedError, UnminedError, RpcError):
+            raise PurchaseUnknownError(location, str(error)) from None
+        except TransactionError:
+            raise error from None
+        raise AssertionError("unreachable: tenacity returns or raises")
 
     async def _locked(
         self, needs: JobDefinition, time_limit: timedelta | None, credits: Decimal | int | str | None
@@ -239,11 +308,22 @@ class Client:
             self._subscribers.discard(subscriber)
 
     async def _ensure_watcher(self) -> None:
+        """One watcher for all, with its cursor set before anybody reads a state that may change behind it."""
         if self._watcher is None or self._watcher.done():
-            start = await self.market.block_number()
-            self._watcher = asyncio.create_task(self._dispatch(start))
+            # Made before anything is awaited: of two watches at once, one makes it.
+            self._watching = asyncio.get_running_loop().create_future()
+            self._watcher = asyncio.create_task(self._dispatch(self._watching))
+        await asyncio.shield(self._watching)
 
-    async def _dispatch(self, from_block: int) -> None:
+    async def _dispatch(self, watching: asyncio.Future[None]) -> None:
+        try:
+            from_block = await self.market.block_number()
+        except BaseException as error:
+            watching.set_exception(error)
+            # Whoever waits for it is told; with nobody left, nobody has to be.
+            watching.exception()
+            raise
+        watching.set_result(None)
         watch = JobWatch(self.market, self.context.ws_url, from_block=from_block)
         async for changed in watch.changes():
             for subscriber in self._subscribers:
@@ -279,6 +359,7 @@ class Client:
 
     async def logs(self, job_id: str, *, follow: bool = True) -> AsyncIterator[LogLine]:
         """The lines of a job's output, oldest first; with `follow` until the job is at its end, else what there is now."""
+        await self.jobs([job_id])
         if not follow:
             async for line in self._logs.read(job_id, follow=False, ended=None):
                 yield line
@@ -286,14 +367,17 @@ class Client:
         ended = asyncio.Event()
 
         async def wait_for_end() -> None:
-            async for _ in self.watch([job_id]):
-                pass
-            ended.set()
+            try:
+                async for _ in self.watch([job_id]):
+                    pass
+            finally:
+                ended.set()
 
         waiter = asyncio.create_task(wait_for_end())
         try:
             async for line in self._logs.read(job_id, follow=True, ended=ended):
                 yield line
+            await waiter
         finally:
             waiter.cancel()
             await asyncio.gather(waiter, return_exceptions=True)

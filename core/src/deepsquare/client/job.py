@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from deepsquare.chain.types import ZERO_ADDRESS, JobRecord, JobStatus, to_hex
+from deepsquare.client.text import excerpt, sanitize
 from deepsquare.credits import from_wei
 
 
@@ -54,8 +55,8 @@ class JobInfo:
             ended_at=_time(record.end_time),
             exit_code=(record.exit_code >> 8) & 0xFF,
             signal=record.exit_code & 0x7F,
-            error=record.last_error,
-            name=record.job_name.rstrip(b"\0").decode("utf-8", "replace"),
+            error=excerpt(record.last_error),
+            name=sanitize(record.job_name.rstrip(b"\0")),
             location_hash=record.definition.batch_location_hash,
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import secrets
 import time
 from collections import deque
@@ -16,6 +15,7 @@ import grpc
 from grpc import aio
 
 from deepsquare.chain.wallet import Wallet
+from deepsquare.client.text import sanitize
 from deepsquare.errors import ApiError, ConnectionFailedError
 from deepsquare.wire import logger_v1alpha1_pb2 as pb
 from deepsquare.wire.channels import FATAL_CODES, describe, open_channel
@@ -34,11 +34,6 @@ _HEADER_SECONDS = 10.0
 
 _ReadCall = aio.UnaryStreamCall[pb.ReadRequest, pb.ReadResponse]
 
-# Complete control sequences (colours, cursor, window titles): they are left out. What remains of control characters, and
-# what turns the direction of text, is shown as its code.
-_SEQUENCES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x00-\x1f\x7f-\x9f]*(?:\x07|\x1b\\)")
-_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
@@ -46,12 +41,6 @@ class LogLine:
 
     timestamp_ns: int
     data: bytes
-
-
-def sanitize(data: bytes) -> str:
-    """Output of a job as text that a terminal shows and never obeys; a tab stays a tab."""
-    text = _SEQUENCES.sub("", data.decode("utf-8", "replace").removesuffix("\r"))
-    return _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 class LogReader:

@@ -47,6 +47,8 @@ class Executor(RemoteExecutor):
         self._purchases: dict[Future[BlockingJob], str] = {}
         self._names: dict[str, str] = {}
         """What Snakemake calls each job that was bought, by its id, in the order of purchase."""
+        self._lost: dict[str, str] = {}
+        """The same of purchases whose answer was lost, by the location hash of the job that they may have made."""
         self._statuses: dict[str, str] = {}
         self._sources_are_open = self.workflow.storage_settings.default_storage_provider != "fs"
         self._is_away = False
@@ -90,9 +92,16 @@ class Executor(RemoteExecutor):
 
     def _note(self, purchase: Future[BlockingJob]) -> None:
         """Remember what was bought at once: an interrupt may come before anybody asks for the result."""
+        from deepsquare import PurchaseUnknownError
+
         name = self._purchases[purchase]
-        if not purchase.cancelled() and purchase.exception() is None:
+        if purchase.cancelled():
+            return
+        error = purchase.exception()
+        if error is None:
             self._names[purchase.result().id] = name
+        elif isinstance(error, PurchaseUnknownError):
+            self._lost[error.location_hash] = name
 
     def _register(self, job: JobExecutorInterface, purchase: Future[BlockingJob]) -> None:
         from deepsquare import DeepSquareError
@@ -100,8 +109,12 @@ class Executor(RemoteExecutor):
 
         try:
             bought = purchase.result()
-        except (DeepSquareError, ValueError) as error:
-            self.report_job_error(SubmittedJobInfo(job), msg=f"DeepSquare: {error}\n")
+        except Exception as error:
+            # Whatever it is, the other purchases of the batch must be registered, too.
+            words = (
+                str(error) if isinstance(error, DeepSquareError | ValueError) else f"{type(error).__name__}: {error}"
+            )
+            self.report_job_error(SubmittedJobInfo(job), msg=f"DeepSquare: {words}\n")
             return
         self.logger.info(f"DeepSquare: {describe(job)} is job {short_id(bought.id)}, {bought.locked:f} credits locked")
         self.report_job_submission(SubmittedJobInfo(job, external_jobid=bought.id))
@@ -196,7 +209,15 @@ class Executor(RemoteExecutor):
             )
 
     def _hot_ids(self) -> list[str]:
-        return [info.id for info in self._client.jobs(list(self._names)) if info.status.is_hot]
+        return [info.id for info in self._own_jobs() if info.status.is_hot]
+
+    def _own_jobs(self) -> list[JobInfo]:
+        """How everything stands that this run bought."""
+        if self._lost:
+            for info in self._client.jobs():
+                if info.location_hash in self._lost:
+                    self._names[info.id] = self._lost.pop(info.location_hash)
+        return self._client.jobs(list(self._names))
 
     def shutdown(self) -> None:
         """Say what the run cost, and close."""
@@ -212,10 +233,10 @@ class Executor(RemoteExecutor):
         from deepsquare import DeepSquareError
         from deepsquare.tasks import CostRow, format_cost_table
 
-        if not self._names:
+        if not self._names and not self._lost:
             return
         try:
-            infos = self._client.jobs(list(self._names))
+            infos = self._own_jobs()
         except DeepSquareError as error:
             self.logger.warning(f"DeepSquare: {error}. What the jobs cost: deepsquare cost")
             return
