@@ -63,18 +63,23 @@ class Grid:
         """What the deepsquare command prints with --json."""
         return json.loads(self.cli(*arguments, "--json").stdout)
 
+    def serve(self, service: str) -> subprocess.Popen[str]:
+        """Run one service in a process of its own, and return when it works."""
+        path = self.state / "log" / f"{service}.log"
+        with path.open("a") as log:
+            process = subprocess.Popen(
+                [BIN / "deepsquare", "grid", "serve", service, "--state", self.state],
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert process.stdout is not None
+        assert "is up" in process.stdout.readline(), path.read_text()[-3000:]
+        return process
+
     def start_supervisor(self) -> None:
-        log = (self.state / "log" / "supervisor.log").open("a")
-        self.supervisor = subprocess.Popen(
-            [BIN / "deepsquare", "grid", "serve", "supervisor", "--state", self.state],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-        assert self.supervisor.stdout is not None
-        line = self.supervisor.stdout.readline()
-        assert "is up" in line, (self.state / "log" / "supervisor.log").read_text()[-3000:]
+        self.supervisor = self.serve("supervisor")
 
     def kill_supervisor(self) -> None:
         assert self.supervisor is not None

@@ -68,6 +68,22 @@ def test_down_leaves_nothing_and_up_goes_on_where_it_was(grid: Grid, second_grid
     assert grid.submit("echo still here", "--time-limit", "1m", "--watch")["status"] == "FINISHED"
 
 
+def test_each_service_runs_alone(second_grid: Grid) -> None:
+    state = second_grid.state
+    names = ("logger", "sbatch-api", "metascheduler", "supervisor")
+    without = [word for name in names for word in ("--without", name)]
+    second_grid.cli("grid", "up", "--state", state, "--cluster", CLUSTER, *without, cwd=state)
+    services = [second_grid.serve(name) for name in names]
+    try:
+        second_grid.cli("grid", "approve", "--state", state)
+        job = second_grid.submit("echo heard", "--time-limit", "1m", "--watch")
+        assert (job["status"], second_grid.logs(job["id"])) == ("FINISHED", ["heard"])
+    finally:
+        for service in services:
+            service.terminate()
+            service.wait()
+
+
 def test_a_second_up_leaves_a_running_grid_alone(grid: Grid) -> None:
     before = grid.json("grid", "status", "--state", grid.state)
     assert "is up already" in grid.cli("grid", "up", "--state", grid.state).stderr

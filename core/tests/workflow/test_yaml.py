@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -194,6 +195,17 @@ def test_steps_may_be_nested_a_good_deal() -> None:
 def test_too_deep_nesting_is_refused(file: str, problems_of) -> None:
     (problem,) = problems_of(file)
     assert problem.message == "is nested deeper than 50 levels"
+
+
+def test_no_depth_ends_the_process_of_one_who_allows_deep_recursion(problems_of) -> None:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10**6)
+    try:
+        for file in ("[" * 100_000, '{"a":' * 100_000):
+            (problem,) = problems_of(file)
+            assert problem.message == "is nested deeper than 50 levels"
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 @pytest.mark.parametrize("levels", [100, 180, 250, 300, 5_000])

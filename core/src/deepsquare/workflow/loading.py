@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from deepsquare.errors import DeepSquareError
+from deepsquare.workflow.depth import is_deep_json
 from deepsquare.workflow.models import Workflow
 from deepsquare.workflow.problems import Location, Problem, WorkflowError, path_text
 from deepsquare.workflow.rules import excesses
@@ -44,9 +45,12 @@ def parse(text: str, source: str = "the workflow") -> Workflow:
     Raises:
         WorkflowError: it is not valid.
     """
-    if len(text.encode("utf-8", "surrogatepass")) > _FILE_BYTES:
+    raw = text.encode("utf-8", "surrogatepass")
+    if len(raw) > _FILE_BYTES:
         raise WorkflowError([Problem("", "is larger than 1 MiB", "size")], source)
     try:
+        if is_deep_json(raw, _DEPTH):
+            raise ValueError("too deep for the JSON parser")
         # YAML is nearly a superset of JSON, but has other escapes, and no tabs.
         data = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_unique, parse_constant=_no_number)
     except (ValueError, RecursionError):
@@ -119,13 +123,20 @@ def _read_yaml(text: str, source: str) -> tuple[Any, Marks]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Without aliases: they make small files of huge data."""
+    """Without aliases, which make small files of huge data, and without depth."""
+
+    _levels = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=event.start_mark)
-        return super().compose_node(parent, index)
+        if self._levels > _DEPTH + 1:
+            raise RecursionError
+        self._levels += 1
+        node = super().compose_node(parent, index)
+        self._levels -= 1
+        return node
 
 
 class _BadNode(Exception):

@@ -22,9 +22,10 @@ from starlette.routing import Route
 
 from deepsquare.chain.wallet import recover
 from deepsquare.grid.sbatch_api.compile import Problem, RejectedError, check_module, compile_job
-from deepsquare.grid.sbatch_api.limits import MAX_DEPTH, QueryLimits, check_query, is_deep_json
+from deepsquare.grid.sbatch_api.limits import MAX_DEPTH, QueryLimits, check_query
 from deepsquare.grid.sbatch_api.scripts import ScriptStore
 from deepsquare.wire.messages import CUSTOMER_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, is_fresh, submit_text
+from deepsquare.workflow.depth import is_deep_json
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 BODY_SECONDS = 30
@@ -148,7 +149,7 @@ def _signer(request: Request, body: bytes) -> str | None:
 
 
 def _json(body: bytes) -> Any:
-    if is_deep_json(body):
+    if is_deep_json(body, MAX_DEPTH):
         raise _RefusedError(422, "graphql", f"the request is nested more than {MAX_DEPTH} levels deep")
     try:
         return json.loads(body)

@@ -6,7 +6,6 @@ how much stack there is.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from graphql import (
@@ -24,24 +23,8 @@ MAX_TOKENS = 50_000
 MAX_ROOT_FIELDS = 10
 MAX_FIELDS = 500
 
-# What matters for the depth of JSON; a string is taken whole, and matched without going back so that time stays linear.
-_JSON_PARTS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _OPENING = {TokenKind.BRACE_L, TokenKind.BRACKET_L, TokenKind.PAREN_L}
 _CLOSING = {TokenKind.BRACE_R, TokenKind.BRACKET_R, TokenKind.PAREN_R}
-
-
-def is_deep_json(text: bytes) -> bool:
-    """Whether JSON nests more than 100 levels deep."""
-    depth = 0
-    for part in _JSON_PARTS.finditer(text):
-        first = part[0][:1]
-        if first in b"[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                return True
-        elif first in b"]}":
-            depth -= 1
-    return False
 
 
 def check_query(text: str) -> None:
