@@ -9,8 +9,10 @@ CONTRACTS = Path(__file__).resolve().parents[1]
 
 
 def test_forge_tests_pass():
+    # The program itself: npm's wrapper around it ends with 0, however the tests end.
+    (forge,) = (CONTRACTS / "node_modules" / "@foundry-rs").glob("forge-*/bin/forge")
     done = subprocess.run(
-        [CONTRACTS / "node_modules" / ".bin" / "forge", "test"],
+        [forge, "test"],
         cwd=CONTRACTS,
         # integration/setup puts a Node there when the machine has none.
         env={**os.environ, "NO_COLOR": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
