@@ -82,13 +82,6 @@ def test_files_are_private(home: Path) -> None:
     assert (home / "contexts" / "local.json").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_removed_context_is_no_longer_the_current_one() -> None:
-    make("local")
-    contexts.use("local")
-    contexts.remove("local")
-    assert contexts.current() is None
-
-
 def test_the_wallet_opens_with_the_password_file_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     context = make("local")
     wallet = Wallet.create(contexts.wallet_file("local"), "secret", scrypt_n=2)

@@ -42,7 +42,18 @@ def test_people_see_rounded_amounts() -> None:
     assert format_credits(0) == "0.0000"
 
 
-@pytest.mark.parametrize("amount", ["1e60", "1e97", "1e999999"])
-def test_amounts_that_can_not_be_are_refused_in_words(amount: str) -> None:
-    with pytest.raises(ValueError, match="credits is"):
+@pytest.mark.parametrize("amount", ["1e60", "1e97", "1e999999", Decimal("1e999999"), 2**256, 10**120])
+def test_more_than_the_chain_can_hold_is_refused_in_words(amount: str | int | Decimal) -> None:
+    with pytest.raises(ValueError, match="more credits than there can be"):
         to_wei(amount)
+
+
+@pytest.mark.parametrize("amount", ["1e-19", "1e-999999", f"1.{'0' * 150}1"])
+def test_no_amount_is_rounded(amount: str) -> None:
+    with pytest.raises(ValueError, match="at most 18 decimals"):
+        to_wei(amount)
+
+
+def test_the_most_that_there_can_be_is_shown() -> None:
+    assert format_credits(2**256 - 1).endswith(",457.5840")
+    assert to_wei("0e999999") == 0

@@ -91,14 +91,6 @@ def save(context: Context) -> None:
     write_private(_file(context.name), json.dumps(context.model_dump(), indent=2) + "\n")
 
 
-def remove(name: str) -> None:
-    """Remove a context; its wallet stays."""
-    _file(name).unlink(missing_ok=True)
-    selected = home() / "current-context"
-    if selected.exists() and read_private(selected).strip() == name:
-        selected.unlink()
-
-
 def load(name: str | None = None) -> Context:
     """The context `name`, or the current one, with the environment's overrides.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Decimal, localcontext
+from decimal import ROUND_HALF_UP, Decimal, Inexact, localcontext
 
 WEI_PER_CREDIT = 10**18
 # A uint256 has 78 digits: no sum or conversion may round below that.
@@ -14,24 +14,30 @@ def to_wei(credits: Decimal | int | str, *, field: str = "credits") -> int:
     """The wei in an amount of credits; exact.
 
     Raises:
-        ValueError: not a number, negative, more than 18 decimals, or a float (which is never exact).
+        ValueError: not a number, negative, more than 2**256 - 1 wei, more than 18 decimals, or a float (which is never exact).
     """
     if isinstance(credits, float):
         raise ValueError(
             f"{field} must be a Decimal, an integer or a string, not the float {credits!r}: floats round money"
         )
     try:
-        with localcontext(prec=_PRECISION):
-            wei = Decimal(credits) * WEI_PER_CREDIT
+        amount = Decimal(credits)
     except ArithmeticError:
         raise ValueError(f"{field} is {credits!r}, which is not a number; write for example 12.5") from None
-    if not wei.is_finite() or wei < 0:
+    if not amount.is_finite() or amount < 0:
         raise ValueError(f"{field} is {credits}, but an amount is 0 or more")
-    if wei > _MOST_WEI:
-        raise ValueError(f"{field} is {credits}, more credits than there can be")
-    if wei != wei.to_integral_value():
-        raise ValueError(f"{field} is {credits}, but credits have at most 18 decimals")
-    return int(wei)
+    # Compared before anything is computed: an exponent may be beyond what can be.
+    if amount > from_wei(_MOST_WEI):
+        raise ValueError(f"{field} is {credits}, more credits than there can be (2**256 - 1 wei)")
+    try:
+        with localcontext(prec=_PRECISION) as exact:
+            exact.traps[Inexact] = True
+            wei = amount * WEI_PER_CREDIT
+            if wei == wei.to_integral_value():
+                return int(wei)
+    except Inexact:
+        pass
+    raise ValueError(f"{field} is {credits}, but credits have at most 18 decimals")
 
 
 def from_wei(wei: int) -> Decimal:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import os
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +17,15 @@ from typing import Any
 import pytest
 from deepsquare import contexts
 from deepsquare.chain.errors import InsufficientFunds
+from deepsquare.chain.rpc import RpcError
 from deepsquare.chain.transactions import Sent, UnminedError
-from deepsquare.chain.types import Hardware, Prices, Provider
+from deepsquare.chain.types import Hardware, JobDefinition, JobRecord, JobStatus, Prices, Provider
 from deepsquare.chain.wallet import Wallet
 from deepsquare.client import client as module
+from deepsquare.client.blocking import BlockingClient
 from deepsquare.client.client import Client
+from deepsquare.client.job import JobInfo
+from deepsquare.client.logs import LogLine
 from deepsquare.errors import (
     ConfigError,
     ConnectionFailedError,
@@ -44,6 +53,8 @@ class FakeMarket:
     ):
         self.outcome, self.settled, self.is_on_chain = outcome, settled, is_on_chain
         self.signs = True
+        self.signed = asyncio.Event()
+        self.block: asyncio.Event | None = None
 
     async def providers(self) -> list[Provider]:
         return [Provider("0x1", Hardware((0,), (8,), (8000,)), Prices(1, 1, 1), (), False)]
@@ -60,6 +71,9 @@ class FakeMarket:
         self.location = definition.batch_location_hash
         if self.signs:
             before_send(Sent(b"\1" * 32, b"raw"))
+        if self.block is not None:
+            self.signed.set()
+            await self.block.wait()
         if self.outcome is not None:
             raise self.outcome
         return JOB
@@ -85,6 +99,7 @@ class FakeMarket:
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
     monkeypatch.setenv("DEEPSQUARE_HOME", str(tmp_path))
     monkeypatch.setenv("DEEPSQUARE_WALLET_PASSWORD", "secret")
+    monkeypatch.delenv("DEEPSQUARE_PRIVATE_KEY", raising=False)
     monkeypatch.setattr(module, "_SETTLE_SECONDS", 0.2)
 
     async def submit_workflow(*_: Any, **__: Any) -> str:
@@ -112,15 +127,92 @@ async def buy(client: Client, market: FakeMarket) -> str:
     return (await client.submit(WORKFLOW, time_limit=timedelta(minutes=1))).id
 
 
-async def test_a_job_that_is_on_chain_is_the_one_that_was_bought(client: Client) -> None:
-    assert int(await buy(client, FakeMarket(AWAY, is_on_chain=True)), 16) == 7
+@pytest.mark.parametrize(
+    "lost",
+    [AWAY, RpcError(-1, "busy", None), UnminedError("in no block"), TransactionError("refused"), ValueError("html")],
+)
+async def test_a_job_that_is_on_chain_is_the_one_that_was_bought(client: Client, lost: Exception) -> None:
+    assert int(await buy(client, FakeMarket(lost, is_on_chain=True)), 16) == 7
+
+
+async def test_the_chain_is_asked_again_until_it_answers(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SETTLE_SECONDS", 10)
+    market = FakeMarket(AWAY, settled=AWAY)
+    asyncio.get_running_loop().call_later(0.1, setattr, market, "is_on_chain", True)
+    assert int(await buy(client, market), 16) == 7
+
+
+async def test_a_journal_that_fails_does_not_lose_the_job(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full_disk(*_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(client._journal, "bought", full_disk)
+    assert int(await buy(client, FakeMarket(None)), 16) == 7
+    assert "disk is full" in caplog.text
+
+
+async def test_a_purchase_in_flight_outlives_the_call_and_close_waits_for_it(client: Client) -> None:
+    market = FakeMarket(None)
+    market.block = asyncio.Event()
+    call = asyncio.create_task(buy(client, market))
+    await market.signed.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    noted: list[str] = []
+    client._journal.bought = lambda _, job_id: noted.append(job_id)  # type: ignore[method-assign]
+    closing = asyncio.create_task(client.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    market.block.set()
+    await closing
+    assert [int(job_id, 16) for job_id in noted] == [7]
 
 
 async def test_the_same_transaction_is_sent_once_more(client: Client) -> None:
     assert int(await buy(client, FakeMarket(AWAY, settled=JOB)), 16) == 7
 
 
-@pytest.mark.parametrize("settled", [AWAY, UnminedError("in no block")])
+def test_an_interrupt_of_the_blocking_client_does_not_cut_a_purchase_off(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    market = FakeMarket(None)
+    market.block = block = asyncio.Event()
+    client._market = market  # type: ignore[assignment]
+    noted: list[str] = []
+    client._journal.bought = lambda _, job_id: noted.append(job_id)  # type: ignore[method-assign]
+
+    async def opened(_: str | None) -> Client:
+        return client
+
+    monkeypatch.setattr(BlockingClient, "_open", staticmethod(opened))
+
+    def interrupt() -> None:
+        while not market.signed.is_set():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    blocking = BlockingClient()
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        blocking.submit(WORKFLOW, time_limit=timedelta(minutes=1))
+    thread.join()
+    assert noted == []
+
+    async def mine() -> None:
+        block.set()
+
+    blocking._call(mine)
+    blocking.close()
+    assert [int(job_id, 16) for job_id in noted] == [7]
+
+
+@pytest.mark.parametrize(
+    "settled", [AWAY, RpcError(-1, "busy", None), UnminedError("in no block"), TransactionError("nonce too low")]
+)
 async def test_what_cannot_be_known_is_said(client: Client, settled: BaseException) -> None:
     with pytest.raises(PurchaseUnknownError, match=r"may have been bought.*deepsquare job list") as caught:
         await buy(client, FakeMarket(AWAY, settled=settled))
@@ -138,6 +230,11 @@ async def test_a_refusal_of_the_contract_bought_nothing(client: Client) -> None:
         await buy(client, FakeMarket(InsufficientFunds(1, 2), settled=JOB))
 
 
+async def test_a_refusal_that_is_learnt_later_bought_nothing(client: Client) -> None:
+    with pytest.raises(InsufficientFunds):
+        await buy(client, FakeMarket(AWAY, settled=InsufficientFunds(1, 2)))
+
+
 async def test_before_anything_is_signed_an_error_is_what_it_is(client: Client) -> None:
     market = FakeMarket(AWAY, settled=JOB)
     market.signs = False
@@ -149,6 +246,29 @@ async def test_a_wallet_of_another_account_is_refused(client: Client, monkeypatc
     contexts.save(client.context.model_copy(update={"account": "0x" + "2" * 40}))
     with pytest.raises(ConfigError, match="correct the context"):
         Client("c")
+    monkeypatch.setenv("DEEPSQUARE_PRIVATE_KEY", "0x" + "01" * 32)
+    assert Client("c").account != client.account
+
+
+RECORD = JobRecord(
+    job_id=JOB,
+    status=JobStatus.RUNNING,
+    customer="0x1",
+    provider="0x2",
+    definition=JobDefinition(1, 1, 1, 0, "location"),
+    max_cost=1,
+    final_cost=0,
+    pending_top_up=0,
+    delegate_spending_authority=False,
+    submit_time=1,
+    start_time=1,
+    end_time=0,
+    block_number_state_change=1,
+    job_name=b"a\x1b[2Jb".ljust(32, b"\0"),
+    has_cancel_request=False,
+    last_error="\x1b]0;title\x07gone\n" + "x" * 1000,
+    exit_code=0,
+)
 
 
 class WatchedMarket(FakeMarket):
@@ -157,13 +277,15 @@ class WatchedMarket(FakeMarket):
     async def block_number(self) -> int:
         self.blocks += 1
         await asyncio.sleep(0.01)
+        if self.outcome is not None:
+            raise self.outcome
         return 1
 
     async def get_logs(self, *_: Any) -> list[Any]:
         return []
 
     async def get_jobs(self, ids: list[bytes]) -> list[Any]:
-        return [None for _ in ids]
+        return [RECORD if job == JOB else None for job in ids]
 
 
 async def test_many_watches_at_once_share_one_watcher(client: Client) -> None:
@@ -173,6 +295,15 @@ async def test_many_watches_at_once_share_one_watcher(client: Client) -> None:
     assert len(watchers) == 1
     await client.close()
     assert all(task.done() for task in watchers)
+
+
+async def test_close_lets_nobody_wait_for_a_watcher(client: Client) -> None:
+    client._market = WatchedMarket(None)  # type: ignore[assignment]
+    waiting = asyncio.create_task(client._ensure_watcher())
+    await asyncio.sleep(0)
+    await client.close()
+    await asyncio.wait({waiting}, timeout=5)
+    assert waiting.done()
 
 
 @pytest.mark.parametrize("follow", [True, False])
@@ -185,3 +316,34 @@ async def test_the_output_of_a_job_that_is_none_is_an_error_at_once(client: Clie
     with pytest.raises(UnknownJobError):
         await asyncio.wait_for(read(), 5)
     await client.close()
+
+
+class FakeLogs:
+    """A log that has one line, and no more until the job is at its end."""
+
+    async def read(self, job_id: str, *, follow: bool, ended: asyncio.Event | None) -> AsyncIterator[LogLine]:
+        assert int(job_id, 16) == 7
+        assert len(job_id) == 66
+        yield LogLine(0, b"first")
+        if follow:
+            assert ended is not None
+            await ended.wait()
+
+    async def close(self) -> None: ...
+
+
+async def test_following_the_output_ends_with_the_error_that_ends_the_watch(client: Client) -> None:
+    client._market = WatchedMarket(RpcError(-1, "pruned", None))  # type: ignore[assignment]
+    client._logs = FakeLogs()  # type: ignore[assignment]
+    lines = client.logs("7")
+    assert (await anext(lines)).data == b"first"
+    with pytest.raises(RpcError, match="pruned"):
+        await asyncio.wait_for(anext(lines), 5)
+    await client.close()
+
+
+def test_what_others_write_in_a_job_is_safe_for_a_terminal_and_short() -> None:
+    info = JobInfo.of(RECORD)
+    assert info.name == "ab"
+    assert info.error.startswith("gone\\x0axxx")
+    assert len(info.error) == 501

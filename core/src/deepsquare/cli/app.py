@@ -62,5 +62,5 @@ def run() -> None:
         _complain(str(error))
         sys.exit(EXIT_ERROR)
     except OSError as error:
-        _complain(f"{error.filename or 'the system'}: {error.strerror or type(error).__name__}")
+        _complain(f"{error.filename or 'the system'}: {error.strerror or error}")
         sys.exit(EXIT_ERROR)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Transfer(address indexed from, address indexed to, uint256 value), of ERC-20 (EIP-20)
 _TRANSFER = "0x" + keccak(text="Transfer(address,address,uint256)").hex()
-_ATTEMPTS = 20
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +47,25 @@ async def check(market: Market, customer: str) -> list[Check]:
     """
     for _ in range(_ATTEMPTS):
         head = await market.block_number()
-        checks = await _check(market, customer)
+        checks = await _check(market, customer, head)
         if await market.block_number() == head:
             return checks
     raise DeepSquareError("the chain moves on too fast to read all of it at one block; try again when fewer jobs run")
 
 
-async def _check(market: Market, customer: str) -> list[Check]:
+async def _check(market: Market, customer: str, head: int) -> list[Check]:
     """Hold a customer's jobs against the token's events.
 
     For each job: what its purchase moved into the market is what the job says it locked, and that is billed + refunded,
     where refunded is what its last transaction moved back. And for the customer, the providers and the market: the balance is
     the sum of all their transfers.
     """
-    transfers = await _transfers(market)
+    transfers = await _transfers(market, head)
     by_transaction: dict[str, list[_Transfer]] = defaultdict(list)
     for transfer in transfers:
         by_transaction[transfer.transaction].append(transfer)
     records = [record for record in await market.get_jobs(await market.job_ids_of(customer)) if record is not None]
-    opened, closed = await _transactions_of_jobs(market)
+    opened, closed = await _transactions_of_jobs(market, head)
     house = market.address("MetaScheduler")
     checks = []
     wrong: list[str] = []
@@ -120,18 +120,18 @@ def _moved(transfers: list[_Transfer], source: str, target: str) -> int:
     return sum(t.value for t in transfers if t.source == source and t.target == target)
 
 
-async def _transfers(market: Market) -> list[_Transfer]:
-    logs = await _all_logs(market, {"address": market.address("Credit"), "topics": [_TRANSFER]})
+async def _transfers(market: Market, head: int) -> list[_Transfer]:
+    logs = await _all_logs(market, {"address": market.address("Credit"), "topics": [_TRANSFER]}, head)
     return [
         _Transfer(log["transactionHash"], _address(log["topics"][1]), _address(log["topics"][2]), int(log["data"], 16))
         for log in logs
     ]
 
 
-async def _transactions_of_jobs(market: Market) -> tuple[dict[bytes, str], dict[bytes, str]]:
+async def _transactions_of_jobs(market: Market, head: int) -> tuple[dict[bytes, str], dict[bytes, str]]:
     """For each job the transactions that made it and that ended it."""
     created, moved = (market.topic("JobRepository", event) for event in ("JobCreated", "JobTransitionEvent"))
-    logs = await _all_logs(market, {"address": market.address("JobRepository"), "topics": [[created, moved]]})
+    logs = await _all_logs(market, {"address": market.address("JobRepository"), "topics": [[created, moved]]}, head)
     opened, closed = {}, {}
     for log in logs:
         data = bytes.fromhex(log["data"][2:])
@@ -142,8 +142,7 @@ async def _transactions_of_jobs(market: Market) -> tuple[dict[bytes, str], dict[
     return opened, closed
 
 
-async def _all_logs(market: Market, query: dict[str, Any]) -> list[dict[str, Any]]:
-    head = await market.block_number()
+async def _all_logs(market: Market, query: dict[str, Any], head: int) -> list[dict[str, Any]]:
     logs: list[dict[str, Any]] = []
     for start in range(0, head + 1, BLOCKS_A_CALL):
         window = {"fromBlock": hex(start), "toBlock": hex(min(head, start + BLOCKS_A_CALL - 1))}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -104,7 +103,7 @@ class BlockingClient:
         self.close()
 
     def close(self) -> None:
-        """Close all connections; jobs go on running."""
+        """Close all connections, when the purchases in flight are done; jobs go on running."""
         self._call(self._client.close)
 
     @property
@@ -127,14 +126,10 @@ class BlockingClient:
         labels: Mapping[str, str] | None = None,
     ) -> BlockingJob:
         """Buy one job; see `Client.submit`."""
-
-        async def submit() -> Job:
-            # Shielded: an interrupt must not cut off a purchase half-way, when it may be paid already.
-            return await asyncio.shield(
-                self._client.submit(workflow, time_limit=time_limit, credits=credits, name=name, labels=labels)
-            )
-
-        return BlockingJob(self, self._call(submit))
+        job = self._call(
+            self._client.submit, workflow, time_limit=time_limit, credits=credits, name=name, labels=labels
+        )
+        return BlockingJob(self, job)
 
     def job(self, job_id: str) -> BlockingJob:
         """The handle of a job by its id."""

@@ -8,16 +8,16 @@ import os
 import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Self
 
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception, wait_exponential_jitter
 
 from deepsquare import contexts
 from deepsquare.chain.errors import ContractError
 from deepsquare.chain.market import Market
-from deepsquare.chain.rpc import RpcError
 from deepsquare.chain.transactions import UnminedError
 from deepsquare.chain.types import JobDefinition, parse_job_id, to_hex
 from deepsquare.chain.wallet import KEY_VARIABLE
@@ -31,7 +31,6 @@ from deepsquare.client.text import sanitize
 from deepsquare.credits import from_wei, to_wei
 from deepsquare.errors import (
     ConfigError,
-    ConnectionFailedError,
     DeepSquareError,
     PurchaseUnknownError,
     TransactionError,
@@ -73,7 +72,7 @@ class Client:
         if not os.environ.get(KEY_VARIABLE) and self._wallet.address.lower() != self.context.account.lower():
             raise ConfigError(
                 f"the wallet {self.context.wallet!r} is {self._wallet.address}, but the context {self.context.name!r} is for "
-                f"{self.context.account}; correct the context"
+                f"{self.context.account}; correct the context, or choose its wallet (DEEPSQUARE_WALLET)"
             )
         self._market: Market | None = None
         self._journal = Journal(contexts.home() / "journal.db")
@@ -81,6 +80,7 @@ class Client:
         self._subscribers: set[_Subscriber] = set()
         self._watcher: asyncio.Task[None] | None = None
         self._watching: asyncio.Future[None]
+        self._purchases: set[asyncio.Task[str]] = set()
 
     async def __aenter__(self) -> Self:
         self._market = await Market.open(
@@ -96,11 +96,15 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close all connections; jobs go on running."""
+        """Close all connections, when the purchases in flight are done; jobs go on running."""
+        if self._purchases:
+            await asyncio.wait(self._purchases)
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
             self._watcher = None
+            # Nobody may wait for a watcher that was ended before it began.
+            self._watching.cancel()
         await self._logs.close()
         if self._market is not None:
             await self._market.close()
@@ -136,6 +140,8 @@ class Client:
     ) -> Job:
         """Buy one job.
 
+        When the call is cancelled while the purchase is in flight, the purchase goes on, and `close` waits for it.
+
         Args:
             workflow: what to run.
             time_limit: how long it may run; the credits for that are locked, what isn't used comes back.
@@ -152,7 +158,7 @@ class Client:
             FundingError: balance or allowance too low; nothing was bought.
             WorkflowRejectedError: the sbatch API found the workflow invalid; nothing was bought.
             ContractError: the contract refused; nothing was bought.
-            PurchaseUnknownError: the purchase was sent, and its answer was lost for good.
+            PurchaseUnknownError: the purchase was sent, and its answer was lost for good: look before you buy again.
             ConnectionFailedError: the grid can't be reached; nothing was bought.
         """
         if (time_limit is None) == (credits is None):
@@ -171,25 +177,26 @@ class Client:
         self._journal.intend(
             location_hash=location, context=self.context.name, customer=self.account, labels=labels or {}, locked=locked
         )
+        # A task of its own: an interrupt must not cut off half-way what may be paid already.
+        purchase = asyncio.create_task(self._buy(replace(needs, batch_location_hash=location), locked, job_name))
+        self._purchases.add(purchase)
+        purchase.add_done_callback(self._purchases.discard)
+        return Job(self, await asyncio.shield(purchase), from_wei(locked))
 
+    async def _buy(self, definition: JobDefinition, locked: int, job_name: bytes) -> str:
+        location = definition.batch_location_hash
         signed: list[Sent] = []
 
         def journal(sent: Sent) -> None:
             self._journal.signed(location, sent.hash, sent.raw)
             signed.append(sent)
 
-        definition = JobDefinition(
-            ntasks=needs.ntasks,
-            cpus_per_task=needs.cpus_per_task,
-            mem_per_cpu_mb=needs.mem_per_cpu_mb,
-            gpus=needs.gpus,
-            batch_location_hash=location,
-        )
         try:
             job_id = to_hex(await self.market.request_job(definition, locked, job_name, before_send=journal))
         except ContractError:
             raise
-        except DeepSquareError as error:
+        except Exception as error:
+            # Whatever it was: once it is signed, it may have been carried out.
             if not signed:
                 raise
             job_id = await self._settle(location, signed[0], error)
@@ -198,33 +205,36 @@ class Client:
         except sqlite3.Error as error:
             # The job is bought, and its location hash is in the journal: only the short way to it is missing.
             _log.warning("the journal could not note the job %s: %s", job_id, error)
-        return Job(self, job_id, from_wei(locked))
+        return job_id
 
-    async def _settle(self, location: str, sent: Sent, error: DeepSquareError) -> str:
-        """The job of a purchase whose answer was lost.
+    async def _settle(self, location: str, sent: Sent, error: Exception) -> str:
+        """The job of a purchase whose answer was lost, by `error`.
 
         Raises:
-            DeepSquareError: the error itself, when certainly nothing was bought.
+            ContractError: it was carried out, and the contract refused it.
+            TransactionError: the node refused it, then and now: nothing was bought.
             PurchaseUnknownError: it can't be known yet.
         """
         try:
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type(ConnectionFailedError),
-                stop=stop_after_delay(_SETTLE_SECONDS),
-                wait=wait_exponential_jitter(multiplier=0.5, max=5),
-                reraise=True,
-            ):
-                with attempt:
-                    newest = (await self.market.job_ids_of(self.account))[-_NEWEST_JOBS:]
-                    for record in await self.market.get_jobs(newest):
-                        if record is not None and record.definition.batch_location_hash == location:
-                            return to_hex(record.job_id)
-                    return to_hex(await self.market.settle_request(sent))
-        except (ConnectionFailedError, UnminedError, RpcError):
-            raise PurchaseUnknownError(location, str(error)) from None
-        except TransactionError:
-            raise error from None
-        raise AssertionError("unreachable: tenacity returns or raises")
+            async with asyncio.timeout(_SETTLE_SECONDS):
+                async for attempt in AsyncRetrying(
+                    retry=retry_if_exception(_may_pass), wait=wait_exponential_jitter(multiplier=0.5, max=5)
+                ):
+                    with attempt:
+                        newest = (await self.market.job_ids_of(self.account))[-_NEWEST_JOBS:]
+                        for record in await self.market.get_jobs(newest):
+                            if record is not None and record.definition.batch_location_hash == location:
+                                return to_hex(record.job_id)
+                        return to_hex(await self.market.settle_request(sent))
+        except ContractError:
+            raise
+        except TransactionError as refusal:
+            # Only a node that gave an answer each time is believed: after a lost one, it may be waiting to be carried out.
+            if _is_refusal(error) and _is_refusal(refusal):
+                raise error from None
+        except TimeoutError:
+            pass
+        raise PurchaseUnknownError(location, str(error) or type(error).__name__) from None
 
     async def _locked(
         self, needs: JobDefinition, time_limit: timedelta | None, credits: Decimal | int | str | None
@@ -318,11 +328,11 @@ class Client:
     async def _dispatch(self, watching: asyncio.Future[None]) -> None:
         try:
             from_block = await self.market.block_number()
-        except BaseException as error:
+        except Exception as error:
             watching.set_exception(error)
             # Whoever waits for it is told; with nobody left, nobody has to be.
             watching.exception()
-            raise
+            return
         watching.set_result(None)
         watch = JobWatch(self.market, self.context.ws_url, from_block=from_block)
         async for changed in watch.changes():
@@ -358,8 +368,14 @@ class Client:
     # ------------------------------------------------------------------ output
 
     async def logs(self, job_id: str, *, follow: bool = True) -> AsyncIterator[LogLine]:
-        """The lines of a job's output, oldest first; with `follow` until the job is at its end, else what there is now."""
-        await self.jobs([job_id])
+        """The lines of a job's output, oldest first; with `follow` until the job is at its end, else what there is now.
+
+        Raises:
+            UnknownJobError: the id is no job's.
+            ApiError: the logger refuses, for example because the job is another customer's.
+            ConnectionFailedError: the logger or the chain can't be reached.
+        """
+        job_id = (await self.jobs([job_id]))[0].id
         if not follow:
             async for line in self._logs.read(job_id, follow=False, ended=None):
                 yield line
@@ -384,7 +400,16 @@ class Client:
 
     async def log_tail(self, job_id: str, lines: int = 20) -> list[str]:
         """The last lines of a job's output so far, safe to print on a terminal."""
-        return await self._logs.tail(job_id, lines)
+        return await self._logs.tail(to_hex(parse_job_id(job_id)), lines)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether the node said that a transaction is not carried out."""
+    return isinstance(error, TransactionError) and not isinstance(error, UnminedError)
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, Exception) and not isinstance(error, TransactionError)
 
 
 class Job:

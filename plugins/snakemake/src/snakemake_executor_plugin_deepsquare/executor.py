@@ -44,7 +44,7 @@ class Executor(RemoteExecutor):
         self._credits: str | None = settings.credits
         self._default_runtime = timedelta(minutes=settings.default_runtime)
         self._pool = ThreadPoolExecutor(_PURCHASES_AT_ONCE, thread_name_prefix="deepsquare-buy")
-        self._purchases: dict[Future[BlockingJob], str] = {}
+        self._purchases: list[Future[BlockingJob]] = []
         self._names: dict[str, str] = {}
         """What Snakemake calls each job that was bought, by its id, in the order of purchase."""
         self._lost: dict[str, str] = {}
@@ -72,6 +72,7 @@ class Executor(RemoteExecutor):
         self._register(job, self._buy(job))
 
     def _buy(self, job: JobExecutorInterface) -> Future[BlockingJob]:
+        from deepsquare import PurchaseUnknownError
         from deepsquare.tasks import to_workflow
 
         if not self._sources_are_open:
@@ -83,25 +84,18 @@ class Executor(RemoteExecutor):
         def submit() -> BlockingJob:
             limit = None if self._credits is not None else time_limit_of(job, self._default_runtime)
             workflow = to_workflow(task_of(job, command, env))
-            return self._client.submit(workflow, time_limit=limit, credits=self._credits, labels=labels_of(job))
+            # Noted in here: an interrupt may come before anybody asks for the result.
+            try:
+                bought = self._client.submit(workflow, time_limit=limit, credits=self._credits, labels=labels_of(job))
+            except PurchaseUnknownError as error:
+                self._lost[error.location_hash] = describe(job)
+                raise
+            self._names[bought.id] = describe(job)
+            return bought
 
         purchase = self._pool.submit(submit)
-        self._purchases[purchase] = describe(job)
-        purchase.add_done_callback(self._note)
+        self._purchases.append(purchase)
         return purchase
-
-    def _note(self, purchase: Future[BlockingJob]) -> None:
-        """Remember what was bought at once: an interrupt may come before anybody asks for the result."""
-        from deepsquare import PurchaseUnknownError
-
-        name = self._purchases[purchase]
-        if purchase.cancelled():
-            return
-        error = purchase.exception()
-        if error is None:
-            self._names[purchase.result().id] = name
-        elif isinstance(error, PurchaseUnknownError):
-            self._lost[error.location_hash] = name
 
     def _register(self, job: JobExecutorInterface, purchase: Future[BlockingJob]) -> None:
         from deepsquare import DeepSquareError
