@@ -21,6 +21,9 @@ contract JobRepository is IJobRepository, AccessControl {
         uint256 timestamp;
     }
 
+    /// @dev The most bytes of an error's text that are kept.
+    uint256 private constant MAX_ERROR_BYTES = 1024;
+
     bytes32 public constant METASCHEDULER_ROLE = keccak256("METASCHEDULER_ROLE");
 
     /// @notice How many jobs there are, and the id of the latest.
@@ -216,7 +219,13 @@ contract JobRepository is IJobRepository, AccessControl {
         onlyRole(METASCHEDULER_ROLE)
         onlyExisting(_jobId)
     {
-        jobs[_jobId].lastError = _error;
+        // Cut, never refused: a job must be able to end. Not within a character of UTF-8, which some readers refuse.
+        uint256 length = bytes(_error).length;
+        if (length > MAX_ERROR_BYTES) {
+            length = MAX_ERROR_BYTES;
+            while (length > 0 && bytes(_error)[length] & 0xc0 == 0x80) length--;
+        }
+        jobs[_jobId].lastError = string(bytes(_error)[:length]);
     }
 
     function setExitCode(bytes32 _jobId, int64 _exitCode) external onlyRole(METASCHEDULER_ROLE) onlyExisting(_jobId) {

@@ -119,6 +119,8 @@ contract ProviderManager is IProviderManager, ProviderList, AccessControl {
         if (!_isWaiting(_providerAddr)) revert WaitingApprovalOnly();
         if (providers[_providerAddr].isBanned) revert Banned();
         providers[_providerAddr] = waitingApprovalProviders[_providerAddr];
+        // It may have been banned when it registered; now it is not.
+        providers[_providerAddr].isBanned = false;
         delete waitingApprovalProviders[_providerAddr];
         _append(_providerAddr);
         emit ProviderApproved(_providerAddr);

@@ -131,6 +131,54 @@ contract LifeTest is MarketTest {
         }
     }
 
+    function test_RequestRefusesWhatIsTooLargeToBeClaimed() public {
+        JobDefinition memory definition = _definition();
+        definition.uses = new Label[](2000);
+        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.InvalidJobDefinition.selector));
+        vm.prank(CUSTOMER);
+        market.requestNewJob(definition, LOCKED, "", false);
+
+        delete definition.uses;
+        definition.batchLocationHash = string(new bytes(4096));
+        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.InvalidJobDefinition.selector));
+        vm.prank(CUSTOMER);
+        market.requestNewJob(definition, LOCKED, "", false);
+    }
+
+    function test_TheLargestDefinitionIsCheapToClaimAndRead() public {
+        JobDefinition memory definition = _definition();
+        definition.uses = new Label[](1);
+        for (uint256 labels = 2; abi.encode(definition).length + 224 <= 4096; labels++) {
+            definition.uses = new Label[](labels);
+        }
+        vm.prank(CUSTOMER);
+        bytes32 id = market.requestNewJob(definition, LOCKED, "", false);
+        _schedule(id, PROVIDER);
+        uint256 gas = gasleft();
+        _claim(PROVIDER);
+        yes(gas - gasleft() < 1_000_000, "gas of the claim");
+        bytes32[] memory page = new bytes32[](50);
+        for (uint256 i = 0; i < page.length; i++) {
+            page[i] = id;
+        }
+        gas = gasleft();
+        jobs.getMany(page);
+        yes(gas - gasleft() < 30_000_000, "gas of a page");
+    }
+
+    function test_AnErrorsTextIsCutNeverRefused() public {
+        bytes memory text = new bytes(5000);
+        for (uint256 i = 0; i < text.length; i++) {
+            text[i] = i % 2 == 0 ? bytes1(0xc3) : bytes1(0xa9);
+        }
+        bytes32 id = _job(JobStatus.RUNNING);
+        vm.prank(PROVIDER);
+        market.providerSetJobStatus(id, JobStatus.FAILED, 1, string.concat("x", string(text)), 256);
+        // 1024 bytes would end within a character.
+        same(bytes(jobs.get(id).lastError).length, 1023, "length");
+        _isIn(id, JobStatus.FAILED);
+    }
+
     function test_RequestWithoutGpus() public {
         JobDefinition memory definition = _definition();
         definition.gpus = 0;

@@ -166,6 +166,7 @@ contract ProvidersTest is MarketTest {
         providers.approve(NEWCOMER);
         providers.unban(NEWCOMER);
         providers.approve(NEWCOMER);
+        yes(providers.isValidForScheduling(NEWCOMER), "valid after the ban");
     }
 
     function test_BanNeedsAProvider() public {

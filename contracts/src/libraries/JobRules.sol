@@ -40,10 +40,14 @@ library JobRules {
 
     // ----------------------------------------------------------------------------------------------------- definition
 
-    /// @notice Whether a job can be bought: it needs tasks, CPUs, memory and a script. GPUs may be 0.
+    /// @notice The most bytes that a definition may have, ABI-encoded: providers pay for its claim, everybody reads it.
+    uint256 internal constant MAX_DEFINITION_BYTES = 4096;
+
+    /// @notice Whether a job can be bought: it needs tasks, CPUs, memory and a script, and must not be too large to be
+    /// claimed. GPUs may be 0.
     function isJobDefinitionValid(JobDefinition memory definition) internal pure returns (bool) {
         return definition.ntasks != 0 && definition.cpusPerTask != 0 && definition.memPerCpu != 0
-            && bytes(definition.batchLocationHash).length != 0;
+            && bytes(definition.batchLocationHash).length != 0 && abi.encode(definition).length <= MAX_DEFINITION_BYTES;
     }
 
     // ---------------------------------------------------------------------------------------------------------- money

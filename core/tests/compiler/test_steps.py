@@ -33,10 +33,10 @@ def test_any_command_reaches_its_shell_byte_for_byte(new_node, job, text: str) -
     assert new_node().run(job(command)).output == f"{command}\n".encode()
 
 
-@pytest.mark.parametrize(("shell", "is_bash"), [(None, True), ("/bin/bash", True), ("/bin/sh", False)])
-def test_a_command_is_run_by_its_shell(shell: str | None, is_bash: bool, node, job) -> None:
-    if not is_bash and Path("/bin/sh").resolve().name == "bash":
-        pytest.skip("here, sh is bash")
+@pytest.mark.parametrize("shell", [None, "/bin/bash", "/bin/sh"])
+def test_a_command_is_run_by_its_shell(shell: str | None, node, job) -> None:
+    # On some distributions sh is bash.
+    is_bash = Path(shell or "/bin/bash").resolve().name == "bash"
     ended = node.run(job({"command": 'echo "${BASH_VERSION:+bash}"; readlink /proc/$$/exe', "shell": shell}))
     assert ended.code == 0
     assert (ended.text.splitlines()[0] == "bash") is is_bash

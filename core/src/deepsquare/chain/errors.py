@@ -63,13 +63,13 @@ class NewJobRequestDisabled(ContractError):
 
 
 class InvalidJobDefinition(ContractError):
-    """Zero tasks, CPUs or memory, or an empty hash."""
+    """Zero tasks, CPUs or memory, an empty hash, or too many labels."""
 
     signature = "InvalidJobDefinition()"
 
     def describe(self, **arguments: Any) -> str:
         """What to do."""
-        return "the job asks for no tasks, CPUs or memory; each must be at least 1"
+        return "the job asks for no tasks, CPUs or memory (each must be at least 1), or names too many labels"
 
 
 def _simple(signature: str, *parameters: str) -> type[ContractError]:

@@ -25,8 +25,8 @@ _log = logging.getLogger(__name__)
 
 # Nodes limit the range of eth_getLogs; 2,000 blocks are the smallest usual limit.
 BLOCKS_A_CALL = 2000
-# One page keeps a call's answer below a megabyte, which public nodes still serve.
-_JOBS_A_CALL = 500
+# A call has a block's gas: a job of the largest size takes about half a million of some 30 million.
+_JOBS_A_CALL = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ class Market:
         return (await self.get_jobs([job_id]))[0]
 
     async def get_jobs(self, job_ids: Sequence[bytes]) -> list[JobRecord | None]:
-        """Many jobs with one call for each 500, in the same order; None for an id that is no job's."""
+        """Many jobs with one call for each 50, in the same order; None for an id that is no job's."""
         records: list[JobRecord | None] = []
         for start in range(0, len(job_ids), _JOBS_A_CALL):
             page = await self.read("JobRepository", "getMany", list(job_ids[start : start + _JOBS_A_CALL]))

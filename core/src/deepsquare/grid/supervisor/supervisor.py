@@ -182,8 +182,9 @@ class Supervisor:
             # There may be more.
             self._wake.set()
         # The job's own record on chain says that it is to be cancelled; the queue only has to be emptied.
-        while await self._market.claim_next_cancelling_job() is not None:
-            pass
+        for _ in range(_CLAIMS_A_ROUND):
+            if await self._market.claim_next_cancelling_job() is None:
+                break
 
     async def _end_strays(self, states: Sequence[tuple[str, BatchState]]) -> None:
         """Cancel what the scheduler has of jobs that are at their end on chain, such as one whose sbatch came through late."""
