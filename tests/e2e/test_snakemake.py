@@ -16,7 +16,7 @@ from tests.conftest import BIN, REPOSITORY, Grid
 
 pytestmark = pytest.mark.slurm
 
-EXAMPLE = REPOSITORY / "plugins" / "snakemake" / "examples" / "variants"
+EXAMPLE = REPOSITORY / "plugins/snakemake/src/snakemake_executor_plugin_deepsquare/examples/variants"
 FAILED, INTERRUPTED = 1, 1
 
 
