@@ -300,6 +300,10 @@ class Market:
         """Ask for the end of an own job."""
         await self.transact("MetaScheduler", "cancelJob", job_id)
 
+    async def top_up_job(self, job_id: bytes, amount: int) -> None:
+        """Lock `amount` wei more for an own job that has not ended; they buy more time."""
+        await self.transact("MetaScheduler", "topUpJob", job_id, amount)
+
     # ------------------------------------------------------------------ what the meta-scheduler does
 
     async def meta_schedule(self, job_id: bytes, provider: str) -> None:
@@ -344,6 +348,13 @@ class Market:
             return None
         receipt = await self.transact("MetaScheduler", "claimNextCancellingJob")
         return bytes(self.events(receipt, "MetaScheduler", "ClaimNextCancellingJobEvent")[0][2])
+
+    async def claim_next_top_up_job(self) -> bytes | None:
+        """Take the next job that was given more credits; None when there is none."""
+        if not await self.read("ProviderJobQueues", "hasTopUpJob", self.account):
+            return None
+        receipt = await self.transact("MetaScheduler", "claimNextTopUpJob")
+        return bytes(self.events(receipt, "MetaScheduler", "ClaimNextTopUpJobEvent")[0][0])
 
     async def refuse_job(self, job_id: bytes) -> None:
         """Give a claimed job back to the market."""

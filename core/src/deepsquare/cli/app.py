@@ -42,7 +42,7 @@ def _complain(message: str) -> None:
 
 def run() -> None:
     """Run the command; a user's mistake ends with one clear message."""
-    from deepsquare.cli import allowance, context, cost, grid, job, workflow
+    from deepsquare.cli import allowance, context, cost, demo, grid, job, workflow
 
     app.add_typer(job.app, name="job")
     app.command("submit")(job.submit)
@@ -51,6 +51,7 @@ def run() -> None:
     app.add_typer(workflow.app, name="workflow")
     app.add_typer(context.app, name="context")
     app.add_typer(grid.app, name="grid")
+    app.command("demo")(demo.demo)
     try:
         app()
     except SystemExit as end:

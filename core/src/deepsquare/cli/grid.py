@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -28,7 +28,8 @@ State = Annotated[
 _SERVICES = ("logger", "sbatch-api", "metascheduler", "supervisor")
 
 
-def _state(state: Path | None) -> Path:
+def state_folder(state: Path | None) -> Path:
+    """The state folder that is meant."""
     from deepsquare.grid.local.control import default_state
 
     return state.absolute() if state is not None else default_state()
@@ -43,13 +44,18 @@ def _load(state: Path) -> GridConfig:
     return config
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """A line of progress, on stderr."""
     print(f"  {text}", file=sys.stderr, flush=True)
 
 
 @app.command()
 def up(
     state: State = None,
+    scheduler: Annotated[
+        Literal["slurm", "local"] | None,
+        typer.Option(help="What runs the jobs. [default: slurm where a cluster answers, else local]"),
+    ] = None,
     cluster: Annotated[
         Path | None,
         typer.Option(
@@ -69,7 +75,15 @@ def up(
 ) -> None:
     """Start a grid and wait until it works; what it was started with is remembered.
 
-    Example: deepsquare grid up --cluster integration/slurm-cluster
+    Without Slurm, the local scheduler runs the jobs, on this machine alone. Without root, jobs share your own account.
+
+    Examples:
+
+      deepsquare grid up
+
+      sudo deepsquare grid up --cluster integration/slurm-cluster
+
+      deepsquare grid up --state ~/second --context second --scheduler local
     """
     from deepsquare.grid.local.control import Settings
     from deepsquare.grid.local.control import up as start
@@ -79,7 +93,8 @@ def up(
         fail(f"there is no service {unknown.pop()!r}; there are {', '.join(_SERVICES)}", 2)
     config = start(
         Settings(
-            state=_state(state),
+            state=state_folder(state),
+            scheduler=scheduler,
             context=context,
             cluster=cluster.absolute() if cluster else None,
             slurm_conf=slurm_conf.absolute() if slurm_conf else None,
@@ -87,7 +102,7 @@ def up(
             runtime=runtime.absolute() if runtime else None,
             without=frozenset(without or ()),
         ),
-        _say,
+        say,
     )
     print(
         f"grid up: context {config.context}, chain {config.rpc_url}, sbatch API http://{config.sbatch_endpoint}/graphql"
@@ -99,7 +114,7 @@ def down(state: State = None) -> None:
     """Stop the grid, its private cluster and its account. The chain's state stays, so that `up` goes on where it was."""
     from deepsquare.grid.local.control import down as stop
 
-    stop(_state(state), _say)
+    stop(state_folder(state), say)
 
 
 @app.command()
@@ -108,7 +123,7 @@ def status(state: State = None, as_json: Annotated[bool, typer.Option("--json", 
     from deepsquare.grid.config import GridConfig
     from deepsquare.grid.local.control import running_pid
 
-    folder = _state(state)
+    folder = state_folder(state)
     config = GridConfig.load(folder)
     pid = running_pid(folder)
     fields = {"state": str(folder), "up": pid is not None, "pid": pid}
@@ -119,6 +134,7 @@ def status(state: State = None, as_json: Annotated[bool, typer.Option("--json", 
             "metascheduler": config.metascheduler,
             "sbatch_api": config.sbatch_endpoint,
             "logger": config.logger_endpoint,
+            "scheduler": config.scheduler,
             "slurm_conf": None if config.slurm_conf is None else str(config.slurm_conf),
             "partition": config.partition,
             "account": config.account,
@@ -144,7 +160,7 @@ def approve(
     from deepsquare.grid.keys import open_key
     from deepsquare.grid.services import approve as approve_provider
 
-    folder = _state(state)
+    folder = state_folder(state)
     if provider is not None and not is_address(provider):
         fail(f"{provider!r} is not an address: 0x and 40 hex digits", 2)
     address = to_checksum_address(provider) if provider else open_key(folder, "provider").address
@@ -169,7 +185,7 @@ def serve(
     os.environ.update(NO_FORK_HANDLERS)
     from deepsquare.grid.services import SERVICES
 
-    config = _load(_state(state))
+    config = _load(state_folder(state))
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
 
     async def run() -> None:

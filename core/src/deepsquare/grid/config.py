@@ -44,7 +44,7 @@ class GridConfig(BaseModel):
     ports: Ports
     metascheduler: str | None = None
     """The MetaScheduler's address; None until the contracts are deployed."""
-    scheduler: Literal["slurm"] = "slurm"
+    scheduler: Literal["slurm", "local"] = "slurm"
     slurm_conf: Path | None = None
     """None: the cluster that Slurm's commands find by themselves."""
     partition: str = "main"
@@ -83,6 +83,11 @@ class GridConfig(BaseModel):
     def jobs_folder(self) -> Path:
         """Where jobs have their scratch and caches."""
         return self.state / "jobs"
+
+    @property
+    def scheduler_folder(self) -> Path:
+        """Where the local scheduler has its queue."""
+        return self.state / "scheduler"
 
     def save(self) -> None:
         """Write the file.

@@ -20,6 +20,8 @@ from deepsquare.grid.logger import GridLogger
 from deepsquare.grid.metascheduler.metascheduler import MetaScheduler
 from deepsquare.grid.sbatch_api import SbatchApi
 from deepsquare.grid.supervisor.log_writer import LogWriter
+from deepsquare.grid.supervisor.schedulers.base import Scheduler
+from deepsquare.grid.supervisor.schedulers.local.scheduler import Local
 from deepsquare.grid.supervisor.schedulers.slurm import Slurm
 from deepsquare.grid.supervisor.scripts import fetch_script
 from deepsquare.grid.supervisor.spool import Spool
@@ -101,7 +103,7 @@ async def run_metascheduler(config: GridConfig, ready: Ready) -> None:
 
 async def run_supervisor(config: GridConfig, ready: Ready) -> None:
     """The provider's supervisor."""
-    scheduler = Slurm(account=config.account, partition=config.partition, slurm_conf=config.slurm_conf)
+    scheduler = _scheduler(config)
     wallet = open_key(config.state, "provider")
     folder = config.state / "supervisor"
     folder.mkdir(mode=0o711, exist_ok=True)
@@ -118,8 +120,14 @@ async def run_supervisor(config: GridConfig, ready: Ready) -> None:
         lock.release()
 
 
+def _scheduler(config: GridConfig) -> Scheduler:
+    if config.scheduler == "local":
+        return Local(config.scheduler_folder, account=config.account)
+    return Slurm(account=config.account, partition=config.partition, slurm_conf=config.slurm_conf)
+
+
 async def _supervise(
-    config: GridConfig, ready: Ready, scheduler: Slurm, wallet: Wallet, folder: Path, writer: LogWriter
+    config: GridConfig, ready: Ready, scheduler: Scheduler, wallet: Wallet, folder: Path, writer: LogWriter
 ) -> None:
     async def fetch(job_id: bytes, location_hash: str, customer: str) -> str:
         script, _ = await fetch_script(
@@ -148,7 +156,7 @@ async def _supervise(
         prices = config.prices
         await supervisor.register(
             Prices(gpu=prices.gpu, cpu=prices.cpu, mem=prices.mem_mb),
-            [Label("os", "linux"), Label("scheduler", "slurm")],
+            [Label("os", "linux"), Label("scheduler", config.scheduler)],
         )
         ready()
         await supervisor.run()

@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import signal
-import sys
-import time
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
+
 from deepsquare.chain.rpc import connect, request
-from deepsquare.errors import ConfigError, ConnectionFailedError, GridError
+from deepsquare.errors import ConnectionFailedError, GridError
+from deepsquare.grid.local.processes import recorded
+from deepsquare.grid.local.toolchain import find_anvil
+
+_log = logging.getLogger(__name__)
 
 # DeepSquare's Go clients send every transaction with 20 million gas, so a block must hold more.
 _BLOCK_GAS_LIMIT = 60_000_000
 _START_SECONDS = 30.0
 _STOP_SECONDS = 30.0
-
-
-def find_anvil() -> str:
-    """The path of the anvil program: `$DEEPSQUARE_ANVIL`, beside this Python, or on PATH.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    beside = Path(sys.executable).parent / "anvil"
-    found = os.environ.get("DEEPSQUARE_ANVIL") or (str(beside) if beside.exists() else shutil.which("anvil"))
-    if found is None:
-        raise ConfigError(
-            "anvil, the local chain, is not installed: run `integration/setup`, or npm install -g @foundry-rs/anvil"
-        )
-    return found
 
 
 def stop_stale(state: Path) -> None:
@@ -43,27 +30,16 @@ def stop_stale(state: Path) -> None:
         GridError: it does not end.
     """
     pid_file = state / "chain" / "anvil.pid"
-    try:
-        pid = int(pid_file.read_text())
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except (OSError, ValueError):
-        return
-    # The number may be another program's by now.
-    if str(state / "chain" / "state.json").encode() in command:
-        os.kill(pid, signal.SIGTERM)
-        until = time.monotonic() + _STOP_SECONDS
-        while _runs(pid):
-            if time.monotonic() > until:
-                raise GridError(f"the local chain of before (process {pid}) does not end; end it with kill {pid}")
-            time.sleep(0.05)
+    process = recorded(pid_file, str(state / "chain" / "state.json"))
+    if process is not None:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except psutil.TimeoutExpired:
+            raise GridError(
+                f"the local chain of before (process {process.pid}) does not end; end it with kill {process.pid}"
+            ) from None
     pid_file.unlink(missing_ok=True)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @asynccontextmanager
@@ -76,9 +52,10 @@ async def anvil(state: Path, *, port: int, chain_id: int) -> AsyncIterator[async
     folder = state / "chain"
     folder.mkdir(mode=0o700, exist_ok=True)
     log_path = state / "log" / "anvil.log"
+    program = await asyncio.to_thread(find_anvil, _log.info)
     with log_path.open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            find_anvil(),
+            program,
             *("--host", "127.0.0.1", "--port", str(port), "--chain-id", str(chain_id)),
             *("--state", str(folder / "state.json"), "--state-interval", "1"),
             *("--gas-limit", str(_BLOCK_GAS_LIMIT), "--accounts", "0", "--no-cors", "--quiet"),

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
 
+import psutil
 from filelock import FileLock, Timeout
 
-from deepsquare.errors import GridError
+from deepsquare import contexts
+from deepsquare.errors import ConfigError, GridError
 from deepsquare.grid.config import GridConfig, Ports
+from deepsquare.grid.local import cluster
 from deepsquare.grid.local.accounts import account_name, make_account, remove_account
+from deepsquare.grid.local.processes import recorded
 
 # The chain id of DeepSquare's public test network, which its clients expect.
 CHAIN_ID = 179188
 _PREFERRED_PORTS = Ports(chain=8545, sbatch_api=4480, logger=4481)
 _STOP_SECONDS = 60.0
+_ANSWER_SECONDS = 3.0
 
 Report = Callable[[str], None]
 """Called with a line of progress."""
@@ -34,14 +40,13 @@ NO_FORK_HANDLERS = {"GRPC_ENABLE_FORK_SUPPORT": "false"}
 
 
 def default_state() -> Path:
-    """The state folder: `$DEEPSQUARE_STATE`, /var/lib/deepsquare for root, else the user's state folder."""
+    """The state folder: `$DEEPSQUARE_STATE`, /var/lib/deepsquare for root, else ~/.local/state/deepsquare."""
     if folder := os.environ.get("DEEPSQUARE_STATE"):
         return Path(folder).absolute()
     if os.geteuid() == 0:
         return Path("/var/lib/deepsquare")
-    from platformdirs import user_state_path
-
-    return user_state_path("deepsquare")
+    # Also on macOS, whose usual place has a space in its path, which pipelines can't take.
+    return Path.home() / ".local/state/deepsquare"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class Settings:
     """What `deepsquare grid up` was asked for; None means as before, or the default."""
 
     state: Path
+    scheduler: Literal["slurm", "local"] | None = None
     context: str | None = None
     cluster: Path | None = None
     slurm_conf: Path | None = None
@@ -58,22 +64,26 @@ class Settings:
     without: frozenset[str] = frozenset()
 
 
+_KEPT = ("context", "scheduler", "cluster", "slurm_conf", "partition", "runtime", "account")
+
+
 def up(settings: Settings, report: Report) -> GridConfig:
-    """Start the grid and return when it works; one that runs already is left alone.
+    """Start the grid and return when it works; one that runs already with these settings is left alone.
 
     Raises:
-        GridError: it can't be started; what was started is stopped again.
+        GridError: it can't be started; what was started is stopped again. Or it runs, with other settings.
     """
     state = settings.state
-    if os.geteuid() != 0:
-        raise GridError(
-            "only root can start a grid on Slurm, since jobs run as an account of their own: sudo deepsquare grid up"
-        )
-    _check_folder(state)
+    if settings.cluster is not None and os.geteuid() != 0:
+        raise GridError("only root can start a private Slurm cluster: use sudo, or leave --cluster out")
+    if settings.cluster is not None and settings.scheduler == "local":
+        raise GridError("--cluster starts a Slurm cluster, which --scheduler local doesn't use: leave one of them out")
+    _make_folder(state)
     try:
         with FileLock(state / "up.lock", timeout=0, mode=0o600):
             config = GridConfig.load(state)
             if config is not None and running_pid(state) is not None:
+                _check_unchanged(settings, config)
                 report(f"the grid in {state} is up already (context {config.context})")
                 return config
             return _start(settings, config, report)
@@ -81,25 +91,43 @@ def up(settings: Settings, report: Report) -> GridConfig:
         raise GridError(f"another `deepsquare grid up` or `down` is at work on {state}; wait for it") from None
 
 
+def _check_unchanged(settings: Settings, config: GridConfig) -> None:
+    for name in _KEPT:
+        wanted, present = getattr(settings, name), getattr(config, name)
+        if wanted is not None and wanted != present:
+            raise GridError(
+                f"the grid in {settings.state} is up already, with {name.replace('_', '-')} {present}, not {wanted}; stop it "
+                f"first: deepsquare grid down --state {settings.state}"
+            )
+
+
 def _start(settings: Settings, config: GridConfig | None, report: Report) -> GridConfig:
     from deepsquare.grid.local.anvil import stop_stale
+    from deepsquare.grid.local.toolchain import find_anvil
 
     state = settings.state
     # Before ports are chosen: what a killed grid left behind still has them.
     stop_stale(state)
-    config = _configure(settings, config)
+    find_anvil(report)
+    is_new = config is None
+    config = _configure(settings, config, report)
+    _check_context(config)
     cluster_started = account_made = False
     try:
         if config.cluster is not None:
             report("starting the private Slurm cluster")
             # After a killed grid it is still there, with customers' jobs in it.
-            cluster_started = not _cluster_is_up(config.cluster, state)
-            config.slurm_conf = _cluster_up(config.cluster, state)
-        _check_slurm(config)
-        account_made = make_account(config.account)
-        config.made_account = config.made_account or account_made
-        if account_made:
-            report(f"account {config.account} made, jobs run as it")
+            cluster_started = not cluster.is_up(config.cluster, state)
+            config.slurm_conf = cluster.start(config.cluster, state)
+        _choose_scheduler(settings, config, is_new, report)
+        if os.geteuid() == 0:
+            account_made = make_account(config.account)
+            config.made_account = config.made_account or account_made
+            report(f"jobs run as {config.account}" + (", an account made for them" if account_made else ""))
+        else:
+            report(
+                f"jobs share your own account {config.account} and may read what you may: only root can give them another"
+            )
         _make_jobs_folder(config)
         config.save()
         _start_daemon(config, settings.without, report)
@@ -113,29 +141,31 @@ def _start(settings: Settings, config: GridConfig | None, report: Report) -> Gri
 
 
 def down(state: Path, report: Report) -> None:
-    """Stop the grid, its cluster and its account; the state stays, and with it the chain.
+    """Stop the grid, its jobs, its cluster and its account; the state stays, and with it the chain.
 
     Raises:
         GridError: something did not stop.
     """
+    from deepsquare.grid.local.anvil import stop_stale
+    from deepsquare.grid.supervisor.schedulers.local.scheduler import stop as stop_jobs
+
     config = GridConfig.load(state) if state.exists() else None
     if config is None:
         report(f"there is no grid in {state}")
         return
     try:
         with FileLock(state / "up.lock", timeout=0, mode=0o600):
-            pid = running_pid(state)
-            if pid is not None:
-                os.kill(pid, signal.SIGTERM)
-                _wait_for_end(pid, state)
+            process = _running(state)
+            if process is not None:
+                process.terminate()
+                _wait_for_end(process, state)
                 report("chain and services stopped")
             else:
-                from deepsquare.grid.local.anvil import stop_stale
-
                 stop_stale(state)
             (state / "grid.pid").unlink(missing_ok=True)
+            stop_jobs(config.scheduler_folder)
             if config.cluster is not None:
-                _script(config.cluster / "down", str(state / "slurm"))
+                cluster.stop(config.cluster, state)
                 report("private Slurm cluster stopped")
             if config.made_account:
                 # The next account may get another number: what this one leaves must not become another's.
@@ -150,20 +180,15 @@ def down(state: Path, report: Report) -> None:
 
 def running_pid(state: Path) -> int | None:
     """The process id of the running grid, or None."""
-    try:
-        pid = int((state / "grid.pid").read_text())
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except (OSError, ValueError):
-        return None
-    # The number may be another program's by now.
-    return pid if b"deepsquare.grid.local.daemon" in command and str(state).encode() in command else None
+    process = _running(state)
+    return None if process is None else int(process.pid)
 
 
-def _check_folder(state: Path) -> None:
-    if any(character.isspace() or character in ",%" for character in str(state)):
-        raise GridError(
-            f"the state folder {state} has a space, comma or % in its path, which Slurm can't take; choose another"
-        )
+def _running(state: Path) -> psutil.Process | None:
+    return recorded(state / "grid.pid", "deepsquare.grid.local.daemon", str(state))
+
+
+def _make_folder(state: Path) -> None:
     try:
         state.mkdir(mode=0o711, parents=True, exist_ok=True)
         (state / "log").mkdir(mode=0o700, exist_ok=True)
@@ -171,7 +196,9 @@ def _check_folder(state: Path) -> None:
         raise GridError(
             f"the state folder {state} can't be made: {error.strerror}; choose another with --state"
         ) from None
-    for folder in (state, *state.parents):
+    if not os.access(state, os.W_OK):
+        raise GridError(f"the state folder {state} belongs to somebody else; choose another with --state")
+    for folder in (state, *state.parents) if os.geteuid() == 0 else ():
         if not folder.stat().st_mode & 0o001:
             raise GridError(
                 f"the state folder {state} can't be reached by the account of the jobs, since {folder} is closed to others; "
@@ -179,21 +206,86 @@ def _check_folder(state: Path) -> None:
             )
 
 
-def _configure(settings: Settings, config: GridConfig | None) -> GridConfig:
+def _configure(settings: Settings, config: GridConfig | None, report: Report) -> GridConfig:
     if config is None:
+        own = pwd.getpwuid(os.geteuid()).pw_name if os.geteuid() else account_name(settings.state)
         config = GridConfig(
-            state=settings.state,
-            chain_id=CHAIN_ID,
-            ports=_ports(settings.state),
-            account=settings.account or account_name(settings.state),
+            state=settings.state, chain_id=CHAIN_ID, ports=_ports(settings.state), account=settings.account or own
         )
-    for name in ("context", "cluster", "slurm_conf", "partition", "runtime", "account"):
+    for name in _KEPT:
         value = getattr(settings, name)
         if value is not None:
             setattr(config, name, value)
+    if settings.scheduler == "local":
+        config.cluster = config.slurm_conf = None
     for name, port in config.ports.model_dump().items():
-        setattr(config.ports, name, port if _is_free(port) else _free_port())
+        if not _is_free(port):
+            setattr(config.ports, name, _free_port())
+            report(
+                f"port {port} is taken by another program: {name.replace('_', ' ')} gets {getattr(config.ports, name)}"
+            )
     return config
+
+
+def _choose_scheduler(settings: Settings, config: GridConfig, is_new: bool, report: Report) -> None:
+    """Slurm where there is one, else the local scheduler; what was chosen before stays.
+
+    Raises:
+        GridError: Slurm is to be used, and can't be.
+    """
+    asked = settings.scheduler or ("slurm" if settings.cluster or settings.slurm_conf or settings.partition else None)
+    wanted = asked or (None if is_new else config.scheduler)
+    trouble = None if wanted == "local" else cluster.trouble_with_slurm(config)
+    if wanted == "slurm" and trouble is not None:
+        raise GridError(
+            f"{trouble}. Start a private cluster with --cluster integration/slurm-cluster (root, Debian's slurm-wlm and munge), "
+            "name a working one with --slurm-conf and --partition, or do without: --scheduler local"
+        )
+    config.scheduler = wanted or ("local" if trouble else "slurm")
+    if config.scheduler == "slurm":
+        if any(character.isspace() or character in ",%" for character in str(config.state)):
+            raise GridError(
+                f"the state folder {config.state} has a space, comma or % in its path, which Slurm can't take; choose another "
+                "with --state"
+            )
+        report(f"scheduler: Slurm, partition {config.partition}")
+    else:
+        report(f"scheduler: local, on this machine alone ({trouble or 'as asked for'})")
+
+
+def _check_context(config: GridConfig) -> None:
+    """Whether the name of the context may be written.
+
+    Raises:
+        GridError: it is another grid's, which is there.
+    """
+    if config.context not in contexts.names():
+        return
+    try:
+        present = contexts.load(config.context)
+    except ConfigError:
+        # Damaged: it is written anew.
+        return
+    if present.metascheduler == config.metascheduler:
+        return
+    chain = urlsplit(present.rpc_url)
+    if chain.hostname in ("127.0.0.1", "localhost") and not _has_code(present):
+        return
+    raise GridError(
+        f"the context {config.context} belongs to another grid, with its chain at {chain.hostname}:{chain.port}: choose another "
+        "name with --context, or stop that grid first"
+    )
+
+
+def _has_code(context: contexts.Context) -> bool:
+    import httpx
+
+    question = {"jsonrpc": "2.0", "id": 1, "method": "eth_getCode", "params": [context.metascheduler, "latest"]}
+    try:
+        answer = httpx.post(context.rpc_url, json=question, timeout=_ANSWER_SECONDS).json()
+        return bool(answer.get("result", "0x") != "0x")
+    except (httpx.HTTPError, ValueError, AttributeError):
+        return False
 
 
 def _ports(state: Path) -> Ports:
@@ -219,56 +311,11 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _cluster_is_up(folder: Path, state: Path) -> bool:
-    try:
-        return subprocess.run([folder / "status", state / "slurm"], check=False, capture_output=True).returncode == 0
-    except OSError:
-        return False
-
-
-def _cluster_up(folder: Path, state: Path) -> Path:
-    output = _script(folder / "up", str(state / "slurm"))
-    for line in output.splitlines():
-        name, _, value = line.partition("=")
-        if name == "SLURM_CONF":
-            return Path(value)
-    raise GridError(f"{folder / 'up'} did not say where the cluster's SLURM_CONF is")
-
-
-def _script(program: Path, *arguments: str) -> str:
-    try:
-        return subprocess.run([program, *arguments], check=True, capture_output=True, text=True).stdout
-    except OSError as error:
-        raise GridError(f"{program} can't be run: {error.strerror}") from None
-    except subprocess.CalledProcessError as error:
-        raise GridError(f"{program} failed: {error.stderr.strip() or f'exit code {error.returncode}'}") from None
-
-
-def _check_slurm(config: GridConfig) -> None:
-    if shutil.which("sbatch") is None:
-        raise GridError("Slurm is not installed here: apt-get install slurm-wlm munge")
-    environment = os.environ | ({"SLURM_CONF": str(config.slurm_conf)} if config.slurm_conf else {})
-    answer = subprocess.run(
-        ["sinfo", "--noheader", f"--partition={config.partition}", "--format=%P"],
-        check=False,
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    if answer.returncode != 0 or not answer.stdout.strip():
-        reason = answer.stderr.strip() or f"it has no partition {config.partition!r}"
-        raise GridError(
-            f"Slurm can't be used: {reason}. Name a working cluster with --slurm-conf and --partition, or start a private one "
-            "with --cluster integration/slurm-cluster"
-        )
-
-
 def _make_jobs_folder(config: GridConfig) -> None:
-    import pwd
-
     entry = pwd.getpwnam(config.account)
     config.jobs_folder.mkdir(mode=0o700, exist_ok=True)
-    os.chown(config.jobs_folder, entry.pw_uid, entry.pw_gid)
+    if os.geteuid() == 0:
+        os.chown(config.jobs_folder, entry.pw_uid, entry.pw_gid)
 
 
 def _start_daemon(config: GridConfig, without: Iterable[str], report: Report) -> None:
@@ -276,7 +323,8 @@ def _start_daemon(config: GridConfig, without: Iterable[str], report: Report) ->
     command = [sys.executable, "-m", "deepsquare.grid.local.daemon", str(config.state), "--progress", str(writing)]
     for name in sorted(without):
         command += ["--without", name]
-    with (config.state / "log" / "grid.log").open("ab") as log:
+    log_path = config.state / "log" / "grid.log"
+    with log_path.open("ab") as log:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -289,28 +337,30 @@ def _start_daemon(config: GridConfig, without: Iterable[str], report: Report) ->
         )
     os.close(writing)
     (config.state / "grid.pid").write_text(f"{process.pid}\n")
+    reason = "it ended without a word"
     try:
         with os.fdopen(reading) as lines:
             for line in lines:
                 message = json.loads(line)
+                if message["kind"] == "error":
+                    reason = message["text"]
+                    break
                 report(message["text"])
                 if message["kind"] == "ready":
                     return
-                if message["kind"] == "error":
-                    break
     except BaseException:
         process.terminate()
         process.wait(timeout=_STOP_SECONDS)
         raise
     process.wait(timeout=_STOP_SECONDS)
     (config.state / "grid.pid").unlink(missing_ok=True)
-    raise GridError(f"the grid did not start; its log is {config.state / 'log' / 'grid.log'}")
+    raise GridError(f"the grid did not start: {reason} (log: {log_path})")
 
 
-def _wait_for_end(pid: int, state: Path) -> None:
-    until = time.monotonic() + _STOP_SECONDS
-    while time.monotonic() < until:
-        if running_pid(state) != pid or Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
-            return
-        time.sleep(0.05)
-    raise GridError(f"the grid (process {pid}) did not stop in {_STOP_SECONDS:.0f} s; see {state / 'log' / 'grid.log'}")
+def _wait_for_end(process: psutil.Process, state: Path) -> None:
+    try:
+        process.wait(_STOP_SECONDS)
+    except psutil.TimeoutExpired:
+        raise GridError(
+            f"the grid (process {process.pid}) did not stop in {_STOP_SECONDS:.0f} s; see {state / 'log' / 'grid.log'}"
+        ) from None

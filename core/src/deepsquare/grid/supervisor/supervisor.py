@@ -18,10 +18,16 @@ from pathlib import Path
 from deepsquare.chain.market import Market
 from deepsquare.chain.types import JobRecord, JobStatus, Label, Prices, to_hex
 from deepsquare.chain.watch import JobWatch
-from deepsquare.errors import ApiError, ConnectionFailedError, DeepSquareError
+from deepsquare.errors import ApiError, ConnectionFailedError, DeepSquareError, GridError
 from deepsquare.grid.supervisor.journal import Entry, Stage, SupervisorJournal
-from deepsquare.grid.supervisor.schedulers.base import BatchJob, BatchState, Phase, Scheduler
-from deepsquare.grid.supervisor.schedulers.slurm import NotSubmittedError, RefusedError
+from deepsquare.grid.supervisor.schedulers.base import (
+    BatchJob,
+    BatchState,
+    NotSubmittedError,
+    Phase,
+    RefusedError,
+    Scheduler,
+)
 from deepsquare.grid.supervisor.spool import Spool
 
 _log = logging.getLogger(__name__)
@@ -84,6 +90,7 @@ class Supervisor:
         self._unknown_since: dict[bytes, float] = {}
         self._try_again_at: dict[bytes, float] = {}
         self._ended_at: dict[bytes, float] = {}
+        self._topped_up: set[bytes] = set()
         self._recover_at = 0.0
 
     async def register(self, prices: Prices, labels: Sequence[Label]) -> None:
@@ -104,6 +111,8 @@ class Supervisor:
         watcher = asyncio.create_task(self._watch(start))
         try:
             self._entries = self._journal.open_entries()
+            # A top-up may have been claimed, and not been carried out.
+            self._topped_up = set(self._entries)
             while True:
                 try:
                     await self._round()
@@ -135,18 +144,14 @@ class Supervisor:
         for record in await self._market.all_jobs():
             mine = record.provider == self._market.account and record.status in hot
             if mine and record.job_id not in self._entries:
-                minute = record.definition.cost_per_minute(await self._market.prices_of(record.job_id))
-                minutes = record.max_cost // minute if minute else _LONGEST_MINUTES
                 # Without a line in the journal sbatch can't have run: the line comes first.
-                self._keep(
-                    Entry(
-                        record.job_id,
-                        Stage.CLAIMED,
-                        record.customer,
-                        min(minutes, _LONGEST_MINUTES),
-                    )
-                )
+                self._keep(Entry(record.job_id, Stage.CLAIMED, record.customer, await self._minutes_of(record)))
                 _log.info("taking up job %s, claimed before", to_hex(record.job_id))
+
+    async def _minutes_of(self, record: JobRecord) -> int:
+        """All the time that a job's locked credits buy at the prices fixed for it."""
+        minute = record.definition.cost_per_minute(await self._market.prices_of(record.job_id))
+        return min(record.max_cost // minute, _LONGEST_MINUTES) if minute else _LONGEST_MINUTES
 
     async def _round(self) -> None:
         if time.monotonic() >= self._recover_at:
@@ -185,6 +190,11 @@ class Supervisor:
         for _ in range(_CLAIMS_A_ROUND):
             if await self._market.claim_next_cancelling_job() is None:
                 break
+        for _ in range(_CLAIMS_A_ROUND):
+            job_id = await self._market.claim_next_top_up_job()
+            if job_id is None:
+                break
+            self._topped_up.add(job_id)
 
     async def _end_strays(self, states: Sequence[tuple[str, BatchState]]) -> None:
         """Cancel what the scheduler has of jobs that are at their end on chain, such as one whose sbatch came through late."""
@@ -203,6 +213,7 @@ class Supervisor:
             self._unknown_since.pop(entry.job_id, None)
             self._try_again_at.pop(entry.job_id, None)
             self._ended_at.pop(entry.job_id, None)
+            self._topped_up.discard(entry.job_id)
         else:
             self._entries[entry.job_id] = entry
 
@@ -238,7 +249,12 @@ class Supervisor:
             _log.warning("job %s: %s", name, error)
             await self._report(entry, record, JobStatus.FAILED, error="the grid has no script for it (any more)")
             return
-        output = self._spool.create(name)
+        try:
+            output = self._spool.create(name)
+        except GridError as error:
+            _log.error("job %s: %s", name, error)
+            await self._report(entry, record, JobStatus.PANICKED, error="the provider has no room for its output")
+            return
         # From here on only the scheduler knows whether the job was submitted; it is never submitted twice.
         entry.stage = Stage.SUBMITTING
         self._keep(entry)
@@ -285,6 +301,8 @@ class Supervisor:
         too_much = self._spool.size(to_hex(entry.job_id)) > _MOST_OUTPUT_BYTES
         if (record.has_cancel_request or too_much) and not state.phase.is_end:
             await self._scheduler.cancel(state.scheduler_id)
+        if entry.job_id in self._topped_up and not state.phase.is_end:
+            await self._extend(entry, record, state)
         started = state.start_time > 0 and state.phase is not Phase.QUEUED
         if started and record.status is JobStatus.SCHEDULED:
             # Also for a job that has ended already: only what ran is billed, and only RUNNING jobs can finish.
@@ -301,6 +319,16 @@ class Supervisor:
                 error=f"its output is larger than {_MOST_OUTPUT_BYTES >> 30} GiB" if cut_off else _reason(state),
                 exit_code=state.exit_code * 256 + state.signal,
             )
+
+    async def _extend(self, entry: Entry, record: JobRecord, state: BatchState) -> None:
+        """Give a job all the time that its credits buy by now."""
+        minutes = await self._minutes_of(record)
+        if minutes > entry.minutes:
+            await self._scheduler.set_time_limit(state.scheduler_id, minutes)
+            _log.info("job %s may run for %d min now", to_hex(entry.job_id), minutes)
+            entry.minutes = minutes
+            self._keep(entry)
+        self._topped_up.discard(entry.job_id)
 
     async def _ship(self, entry: Entry, *, ended: bool) -> bool:
         """Write some of the new output to the logger, which ignores what it has already; whether that was all.

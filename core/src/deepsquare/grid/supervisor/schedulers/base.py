@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from deepsquare.chain.types import Hardware
+from deepsquare.errors import SchedulerError
 
 
 class Phase(Enum):
@@ -27,6 +28,14 @@ class Phase(Enum):
     def is_end(self) -> bool:
         """Nothing more will happen to the job."""
         return self not in (Phase.QUEUED, Phase.RUNNING)
+
+
+class RefusedError(SchedulerError):
+    """The scheduler will never take the job."""
+
+
+class NotSubmittedError(SchedulerError):
+    """The scheduler certainly hasn't got the job: it may be tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,10 @@ class Scheduler(Protocol):
     Every method raises `SchedulerError` when the scheduler can't be reached.
     """
 
+    uid: int
+    """The account that jobs run as."""
+    gid: int
+
     async def submit(self, job: BatchJob) -> str:
         """Submit and return the scheduler's id.
 
@@ -84,6 +97,10 @@ class Scheduler(Protocol):
 
     async def cancel(self, scheduler_id: str) -> None:
         """End a job; one that has ended already is no error."""
+        ...
+
+    async def set_time_limit(self, scheduler_id: str, minutes: int) -> None:
+        """Change the time limit of a waiting or running job; it counts from the job's start."""
         ...
 
     async def probe(self) -> Hardware:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from deepsquare.chain.types import Hardware
 from deepsquare.errors import ConfigError, SchedulerError
-from deepsquare.grid.supervisor.schedulers.base import BatchJob, BatchState, Phase
+from deepsquare.grid.supervisor.schedulers.base import BatchJob, BatchState, NotSubmittedError, Phase, RefusedError
 
 _COMMAND_TIMEOUT_SECONDS = 60.0
 # The unit separator can't be in any of the fields asked for.
@@ -57,14 +57,6 @@ _REFUSALS = (
 _UNCERTAIN = ("timed out", "Zero Bytes were transmitted", "Unexpected message received")
 _NOT_SUBMITTED = "Batch job submission failed:"
 _UP = frozenset({"idle", "mix", "alloc", "comp", "plnd", "resv"})
-
-
-class RefusedError(SchedulerError):
-    """Slurm will never take the job."""
-
-
-class NotSubmittedError(SchedulerError):
-    """The scheduler certainly hasn't got the job: it may be tried again."""
 
 
 class Slurm:
@@ -140,6 +132,10 @@ class Slurm:
         """See `Scheduler.cancel`."""
         await self._run("scancel", "--quiet", scheduler_id)
 
+    async def set_time_limit(self, scheduler_id: str, minutes: int) -> None:
+        """See `Scheduler.set_time_limit`: only root and SlurmUser may raise a limit."""
+        await self._run("scontrol", "update", f"JobId={scheduler_id}", f"TimeLimit={minutes}", as_operator=True)
+
     async def probe(self) -> Hardware:
         """See `Scheduler.probe`: CPUs, memory and GPUs of each node of the partition that is not down.
 
@@ -163,8 +159,16 @@ class Slurm:
         )
 
     async def _run(
-        self, program: str, *arguments: str, stdin: str = "", variables: dict[str, str] | None = None
+        self,
+        program: str,
+        *arguments: str,
+        stdin: str = "",
+        variables: dict[str, str] | None = None,
+        as_operator: bool = False,
     ) -> str:
+        """Run a command as the account of the jobs, or as the own one, and return what it says."""
+        # Only root can become another account; others submit under their own.
+        changes_account = os.geteuid() == 0 and not as_operator
         try:
             process = await asyncio.create_subprocess_exec(
                 program,
@@ -174,8 +178,9 @@ class Slurm:
                 stderr=asyncio.subprocess.PIPE,
                 env=self._environment | (variables or {}),
                 cwd="/",
-                # Only root can become another account; others submit under their own.
-                **({"user": self.uid, "group": self.gid, "extra_groups": ()} if os.geteuid() == 0 else {}),  # type: ignore[arg-type]
+                user=self.uid if changes_account else None,
+                group=self.gid if changes_account else None,
+                extra_groups=() if changes_account else None,
                 umask=0o077,
             )
         except FileNotFoundError:

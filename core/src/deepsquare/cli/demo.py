@@ -1,0 +1,68 @@
+"""`deepsquare demo`: everything once, on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from deepsquare.cli.grid import State, say, state_folder
+
+_NEXT = """
+Look at what happened:   deepsquare job list
+                         deepsquare job logs ID
+                         deepsquare cost --check
+Check every part:        deepsquare doctor
+Run it all once more:    deepsquare demo --fresh
+Stop the grid:           deepsquare grid down"""
+
+
+def demo(
+    state: State = None,
+    scheduler: Annotated[
+        Literal["slurm", "local"] | None,
+        typer.Option(help="What runs the jobs. [default: slurm where a cluster answers, else local]"),
+    ] = None,
+    cluster: Annotated[
+        Path | None, typer.Option(help="A folder with `up` and `down` scripts of a private Slurm cluster (root).")
+    ] = None,
+    runtime: Annotated[
+        Path | None,
+        typer.Option(help="A Python environment with Snakemake that jobs can read. [default: this command's own]"),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget the results of before, so that every job is bought and run again.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Two samples instead of four, and no long job.")] = False,
+) -> None:
+    """Start a grid here, run a Snakemake pipeline on it, job by job bought on chain, and compare with a plain run.
+
+    Some three minutes, most of which the jobs take. What is there already is used again, so a second run is quick.
+
+    Example: deepsquare demo --quick
+    """
+    from deepsquare.grid.local.control import Settings
+    from deepsquare.grid.local.demo import DemoSettings, run
+
+    run(
+        DemoSettings(
+            grid=Settings(
+                state=state_folder(state),
+                scheduler=scheduler,
+                cluster=cluster.absolute() if cluster else None,
+                runtime=_runtime(runtime),
+            ),
+            fresh=fresh,
+            quick=quick,
+        ),
+        lambda text: print(f"\n==> {text}", flush=True),
+        say,
+    )
+    print(_NEXT)
+
+
+def _runtime(chosen: Path | None) -> Path:
+    import sys
+
+    return chosen.absolute() if chosen is not None else Path(sys.prefix)

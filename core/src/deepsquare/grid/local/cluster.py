@@ -1,0 +1,76 @@
+"""Slurm on this host, as `deepsquare grid up` sees it: a private cluster to start and stop, or one that is there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from deepsquare.errors import GridError
+from deepsquare.grid.config import GridConfig
+
+# A controller that is configured and away makes sinfo try for a while.
+_SINFO_SECONDS = 30
+
+
+def is_up(folder: Path, state: Path) -> bool:
+    """Whether the private cluster of a grid runs; `folder` has the scripts."""
+    try:
+        return subprocess.run([folder / "status", state / "slurm"], check=False, capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def start(folder: Path, state: Path) -> Path:
+    """Start the private cluster of a grid and return its slurm.conf.
+
+    Raises:
+        GridError: its script failed.
+    """
+    output = _script(folder / "up", str(state / "slurm"))
+    for line in output.splitlines():
+        name, _, value = line.partition("=")
+        if name == "SLURM_CONF":
+            return Path(value)
+    raise GridError(f"{folder / 'up'} did not say where the cluster's SLURM_CONF is")
+
+
+def stop(folder: Path, state: Path) -> None:
+    """Stop the private cluster of a grid.
+
+    Raises:
+        GridError: its script failed.
+    """
+    _script(folder / "down", str(state / "slurm"))
+
+
+def trouble_with_slurm(config: GridConfig) -> str | None:
+    """Why Slurm can't be used with these settings, or None when it can."""
+    if shutil.which("sbatch") is None or shutil.which("sinfo") is None:
+        return "Slurm is not installed here"
+    environment = os.environ | ({"SLURM_CONF": str(config.slurm_conf)} if config.slurm_conf else {})
+    try:
+        answer = subprocess.run(
+            ["sinfo", "--noheader", f"--partition={config.partition}", "--format=%P"],
+            check=False,
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=_SINFO_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return "Slurm is installed, but its controller does not answer"
+    if answer.returncode != 0:
+        # In sinfo's own words, of which the first line says what it is about.
+        return f"Slurm is installed, but no cluster answers ({(answer.stderr.strip().splitlines() or ['no reason given'])[0]})"
+    return None if answer.stdout.strip() else f"this Slurm has no partition {config.partition!r}"
+
+
+def _script(program: Path, *arguments: str) -> str:
+    try:
+        return subprocess.run([program, *arguments], check=True, capture_output=True, text=True).stdout
+    except OSError as error:
+        raise GridError(f"{program} can't be run: {error.strerror}") from None
+    except subprocess.CalledProcessError as error:
+        raise GridError(f"{program} failed: {error.stderr.strip() or f'exit code {error.returncode}'}") from None
