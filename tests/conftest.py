@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,11 +150,11 @@ def runtime() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="session")
-def grid(runtime: Path) -> Iterator[Grid]:
+@contextmanager
+def running_grid(runtime: Path, *options: str | Path) -> Iterator[Grid]:
     """A grid that is up, with a supervisor of its own process."""
     if os.geteuid() != 0:
-        pytest.fail("these tests start a Slurm cluster, which only root can do: run them as root")
+        pytest.fail("these tests run jobs as accounts of their own, which only root can do: run them as root")
     state = open_folder("deepsquare-test-")
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("DEEPSQUARE_", "SLURM_", "SBATCH_"))
@@ -165,19 +166,7 @@ def grid(runtime: Path) -> Iterator[Grid]:
     }
     made = Grid(state, environment)
     try:
-        made.cli(
-            "grid",
-            "up",
-            "--state",
-            state,
-            "--cluster",
-            CLUSTER,
-            "--runtime",
-            runtime,
-            "--without",
-            "supervisor",
-            cwd=state,
-        )
+        made.cli("grid", "up", "--state", state, *options, "--runtime", runtime, "--without", "supervisor", cwd=state)
         made.start_supervisor()
         made.cli("grid", "approve", "--state", state)
         yield made
@@ -187,6 +176,26 @@ def grid(runtime: Path) -> Iterator[Grid]:
             made.supervisor.wait()
         made.cli("grid", "down", "--state", state)
         shutil.rmtree(state)
+
+
+@pytest.fixture(scope="session")
+def slurm_grid(runtime: Path) -> Iterator[Grid]:
+    """A grid on a real Slurm cluster of its own."""
+    with running_grid(runtime, "--cluster", CLUSTER) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def local_grid(runtime: Path) -> Iterator[Grid]:
+    """A grid on the local scheduler."""
+    with running_grid(runtime, "--scheduler", "local") as made:
+        yield made
+
+
+@pytest.fixture
+def grid(slurm_grid: Grid) -> Grid:
+    """The grid that tests use which don't say which: Slurm is what runs in production."""
+    return slurm_grid
 
 
 @pytest.hookimpl(wrapper=True)

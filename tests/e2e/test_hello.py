@@ -1,4 +1,4 @@
-"""A hello workflow goes through the chain to real Slurm and back."""
+"""A hello workflow goes through the chain to real Slurm, or to the local scheduler, and back: on both it is the same."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ import pytest
 from tests.conftest import REPOSITORY, Grid
 
 pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture(params=["slurm", "local"])
+def grid(request: pytest.FixtureRequest) -> Grid:
+    made: Grid = request.getfixturevalue(f"{request.param}_grid")
+    return made
 
 
 def test_watching_shows_states_and_output_as_they_come(grid: Grid) -> None:
@@ -73,7 +79,7 @@ def test_a_running_job_is_cancelled_and_the_rest_comes_back(grid: Grid) -> None:
     assert Decimal(ended["billed"]) + Decimal(ended["refunded"]) == Decimal(ended["locked"])
 
 
-def test_a_job_that_is_cancelled_in_slurms_queue_costs_nothing(grid: Grid) -> None:
+def test_a_job_that_is_cancelled_in_the_queue_costs_nothing(grid: Grid) -> None:
     cpus = os.cpu_count() or 1
     running = grid.submit("sleep 300", "--time-limit", "10m", cpus=cpus)
     grid.wait(running["id"], "RUNNING")
@@ -101,7 +107,8 @@ def test_a_job_that_writes_without_end_holds_up_no_other(grid: Grid) -> None:
     grid.wait(noisy["id"], "CANCELLED", seconds=150)
 
 
-def test_slurm_knows_exactly_the_jobs_of_the_chain(grid: Grid) -> None:
+def test_slurm_knows_exactly_the_jobs_of_the_chain(slurm_grid: Grid) -> None:
+    grid = slurm_grid
     grid.submit("true", "--time-limit", "1m", "--watch")
     jobs = grid.json("job", "list")
     conf = grid.json("grid", "status", "--state", grid.state)["slurm_conf"]

@@ -58,7 +58,8 @@ class UnknownJobError(DeepSquareError):
 
     def __init__(self, job_ids: Sequence[str]) -> None:
         self.job_ids = tuple(job_ids)
-        super().__init__(f"no such job on this grid: {', '.join(job_ids)} (list yours: deepsquare job list)")
+        names = ", ".join(hex(int(job_id, 16)) for job_id in job_ids)
+        super().__init__(f"no such job on this grid: {names} (list yours: deepsquare job list)")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.job_ids,)

@@ -15,7 +15,7 @@ from web3.exceptions import ContractLogicError, Web3Exception
 
 from deepsquare.chain.artifacts import artifact
 from deepsquare.chain.errors import ContractError, decode_revert
-from deepsquare.chain.rpc import CODEC, RpcError, connect, request
+from deepsquare.chain.rpc import CODEC, RETRY_SECONDS, RpcError, connect, request
 from deepsquare.chain.transactions import Sender, Sent
 from deepsquare.chain.types import Hardware, JobDefinition, JobRecord, JobStatus, Label, Prices, Provider
 from deepsquare.chain.wallet import Wallet
@@ -56,6 +56,7 @@ class Market:
         wallet: Wallet | None = None,
         lock_folder: Path | None = None,
         chain_id: int | None = None,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> Market:
         """Find the other contracts through the MetaScheduler's getters.
 
@@ -65,12 +66,13 @@ class Market:
             wallet: who signs transactions; None can only read.
             lock_folder: where the lock on the wallet's nonces lives; needed with a wallet.
             chain_id: the chain that the node must be of; None means any.
+            retry_seconds: for how long a request is tried again while the node can't be reached.
 
         Raises:
             ConfigError: the node is of another chain, or there is no such contract at that address.
             ConnectionFailedError: the node can't be reached.
         """
-        w3 = connect(rpc_url)
+        w3 = connect(rpc_url, retry_seconds=retry_seconds)
         address = to_checksum_address(metascheduler)
         try:
             found_id = int(await request(w3, "eth_chainId"), 16)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 from urllib.parse import urlsplit
 
-from aiohttp import ClientConnectionError, ClientError, ClientResponseError, ClientTimeout
+from aiohttp import ClientConnectionError, ClientConnectorError, ClientError, ClientResponseError, ClientTimeout
 from eth_abi.codec import ABICodec
 from eth_abi.decoding import StringDecoder
 from eth_abi.registry import BaseEquals
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_exponential_jitter
 from web3 import AsyncHTTPProvider, AsyncWeb3
 from web3._utils.abi import build_strict_registry
 
@@ -30,7 +31,10 @@ def _lenient_codec() -> ABICodec:
 CODEC = _lenient_codec()
 """Decodes what contracts answer. Texts come from strangers: bytes that are no UTF-8 are replaced, and stop nobody's work."""
 
+_log = logging.getLogger(__name__)
+
 RETRY_SECONDS = 20.0
+_TELL_AT_ATTEMPT = 4
 REQUEST_TIMEOUT_SECONDS = 30.0
 
 
@@ -73,17 +77,36 @@ class RetryingProvider(AsyncHTTPProvider):
                 retry=retry_if_exception(_is_transient),
                 wait=wait_exponential_jitter(multiplier=0.1, max=3),
                 stop=stop_after_delay(self._retry_seconds),
+                before_sleep=self._tell,
                 reraise=True,
             ):
                 with attempt:
                     return await super()._make_request(method, request_data)
         except (ClientError, TimeoutError, OSError) as error:
-            reason = f"HTTP status {error.status}" if isinstance(error, ClientResponseError) else type(error).__name__
             raise ConnectionFailedError(
-                f"the chain at {display_url(self._url)} can't be reached ({reason}). Is the node running? For a local "
+                f"the chain at {display_url(self._url)} can't be reached ({_reason(error)}). Is the node running? For a local "
                 "grid: deepsquare grid status"
             ) from None
         raise AssertionError("unreachable: tenacity returns or raises")
+
+    def _tell(self, state: RetryCallState) -> None:
+        """Say why it takes long, once a request, when it is clear that it does."""
+        if state.attempt_number == _TELL_AT_ATTEMPT and state.outcome is not None:
+            reason = _reason(state.outcome.exception())
+            _log.warning(
+                "the chain at %s can't be reached (%s); trying for %.0f s",
+                display_url(self._url),
+                reason,
+                self._retry_seconds,
+            )
+
+
+def _reason(error: BaseException | None) -> str:
+    if isinstance(error, ClientResponseError):
+        return f"HTTP status {error.status}"
+    if isinstance(error, ClientConnectorError):
+        return error.strerror or "no connection"
+    return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
 
 
 def connect(url: str, *, retry_seconds: float = RETRY_SECONDS) -> AsyncWeb3[RetryingProvider]:

@@ -101,7 +101,10 @@ class Wallet:
             key = Account.decrypt(text, password)
         except ValueError as error:
             if "MAC" in str(error):
-                raise ConfigError(f"wrong password for the keystore {path}") from None
+                raise ConfigError(
+                    f"wrong password for the keystore {path}: correct DEEPSQUARE_WALLET_PASSWORD, or the file "
+                    f"{path.with_suffix('.password')}, or type it again"
+                ) from None
             raise ConfigError(f"{path} is not a keystore file") from None
         except (AttributeError, KeyError, TypeError):
             raise ConfigError(f"{path} is not a keystore file") from None

@@ -6,7 +6,7 @@ Exit codes: 0 done, 1 an error, 2 wrong use, 3 the job did not finish (or the gr
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -16,14 +16,33 @@ EXIT_ERROR = 1
 EXIT_NOT_FINISHED = 3
 EXIT_INTERRUPTED = 130
 
+# What only the extra `grid` brings.
+_GRID_MODULES = frozenset({"ariadne", "cryptography", "psutil", "uvicorn"})
+
 app = typer.Typer(
     name="deepsquare",
-    help="Buy HPC jobs on the DeepSquare grid, follow them, and run a grid of your own.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"deepsquare {version('deepsquare')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Buy HPC jobs on the DeepSquare grid, follow them, and run a grid of your own."""
 
 
 def fail(message: str, code: int = EXIT_ERROR) -> NoReturn:
@@ -42,7 +61,7 @@ def _complain(message: str) -> None:
 
 def run() -> None:
     """Run the command; a user's mistake ends with one clear message."""
-    from deepsquare.cli import allowance, context, cost, demo, grid, job, workflow
+    from deepsquare.cli import allowance, context, cost, demo, doctor, grid, job, workflow
 
     app.add_typer(job.app, name="job")
     app.command("submit")(job.submit)
@@ -52,6 +71,7 @@ def run() -> None:
     app.add_typer(context.app, name="context")
     app.add_typer(grid.app, name="grid")
     app.command("demo")(demo.demo)
+    app.command("doctor")(doctor.doctor)
     try:
         app()
     except SystemExit as end:
@@ -61,6 +81,11 @@ def run() -> None:
         raise
     except (DeepSquareError, ValueError) as error:
         _complain(str(error))
+        sys.exit(EXIT_ERROR)
+    except ModuleNotFoundError as error:
+        if error.name not in _GRID_MODULES:
+            raise
+        _complain(f"this command needs {error.name}, which comes with: pip install 'deepsquare[grid]'")
         sys.exit(EXIT_ERROR)
     except OSError as error:
         _complain(f"{error.filename or 'the system'}: {error.strerror or error}")

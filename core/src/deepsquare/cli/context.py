@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deepsquare.cli.show import print_json, print_table
+from deepsquare.cli.show import Json, print_json, print_table
 
 app = typer.Typer(no_args_is_help=True, help="Which grid is meant, and which wallet pays.")
 
@@ -27,7 +27,7 @@ def list_() -> None:
 @app.command()
 def show(
     name: Annotated[str | None, typer.Argument(help="A context; the current one when left out.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show a context: URLs, contract and account."""
     from deepsquare import contexts

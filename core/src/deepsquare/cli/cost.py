@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from deepsquare.cli.app import EXIT_ERROR
-from deepsquare.cli.job import Json
-from deepsquare.cli.show import job_json, print_json
+from deepsquare.cli.show import Json, job_json, print_json
 
 
 def cost(

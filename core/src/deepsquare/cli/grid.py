@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from deepsquare.cli.app import EXIT_NOT_FINISHED, fail
-from deepsquare.cli.show import print_json
+from deepsquare.cli.show import Json, print_json
 
 if TYPE_CHECKING:
     from deepsquare.grid.config import GridConfig
@@ -118,7 +117,7 @@ def down(state: State = None) -> None:
 
 
 @app.command()
-def status(state: State = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def status(state: State = None, as_json: Json = False) -> None:
     """Say whether the grid is up, and where its parts are. Exit code 3 when it is down."""
     from deepsquare.grid.config import GridConfig
     from deepsquare.grid.local.control import running_pid
@@ -135,8 +134,11 @@ def status(state: State = None, as_json: Annotated[bool, typer.Option("--json", 
             "sbatch_api": config.sbatch_endpoint,
             "logger": config.logger_endpoint,
             "scheduler": config.scheduler,
-            "slurm_conf": None if config.slurm_conf is None else str(config.slurm_conf),
-            "partition": config.partition,
+        }
+        if config.scheduler == "slurm":
+            conf = None if config.slurm_conf is None else str(config.slurm_conf)
+            fields |= {"slurm_conf": conf, "partition": config.partition}
+        fields |= {
             "account": config.account,
             "log": str(folder / "log" / "grid.log"),
         }
@@ -147,6 +149,28 @@ def status(state: State = None, as_json: Annotated[bool, typer.Option("--json", 
             print(f"{key:14} {'-' if value is None else value}")
     if pid is None:
         raise typer.Exit(EXIT_NOT_FINISHED)
+
+
+@app.command()
+def logs(
+    service: Annotated[
+        str | None, typer.Argument(help=f"One of chain, {', '.join(_SERVICES)}; all services when left out.")
+    ] = None,
+    state: State = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more, until Ctrl-C.")] = False,
+) -> None:
+    """Print what the grid's services say about their work. The output of jobs is in `deepsquare job logs`.
+
+    Example: deepsquare grid logs supervisor -f
+    """
+    from deepsquare.client.text import sanitize
+    from deepsquare.grid.local.logs import SOURCES, read
+
+    if service is not None and service not in SOURCES:
+        fail(f"there is no service {service!r}; there are {', '.join(SOURCES)}", 2)
+    for line in read(state_folder(state), service, lines=lines, follow=follow):
+        print(sanitize(line), flush=True)
 
 
 @app.command()
@@ -183,10 +207,10 @@ def serve(
 
     # Read when gRPC is imported.
     os.environ.update(NO_FORK_HANDLERS)
-    from deepsquare.grid.services import SERVICES
+    from deepsquare.grid.services import SERVICES, log_to_stderr
 
     config = _load(state_folder(state))
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    log_to_stderr()
 
     async def run() -> None:
         await SERVICES[service](config, lambda: print(f"{service} is up", flush=True))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deepsquare.cli.app import EXIT_NOT_FINISHED, fail
-from deepsquare.cli.show import job_json, print_json, print_table
+from deepsquare.cli.show import Json, job_json, print_json, print_table
 
 if TYPE_CHECKING:
     from deepsquare.client.client import Client, Job
@@ -23,7 +23,6 @@ app = typer.Typer(no_args_is_help=True, help="Your jobs: list, show, read their 
 JobId = Annotated[
     str, typer.Argument(metavar="ID", help="A job's id (0x...) or number, as `deepsquare job list` prints it.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON: money as exact strings of credits, times in ISO 8601.")]
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
@@ -89,9 +88,14 @@ def _duration(text: str) -> timedelta:
 
 async def _watch(client: Client, job: Job, *, quiet: bool) -> JobInfo:
     """Print state changes and output lines as they come; how the job stands at its end."""
+    from deepsquare.chain.types import JobStatus
     from deepsquare.client.text import sanitize
 
+    begun = asyncio.Event()
+
     async def print_output() -> None:
+        # A line can be here before the news that the job runs; read the other way round, it would seem to come from nowhere.
+        await begun.wait()
         async for line in job.logs():
             if not quiet:
                 print(sanitize(line.data), flush=True)
@@ -104,6 +108,8 @@ async def _watch(client: Client, job: Job, *, quiet: bool) -> JobInfo:
             if not quiet and info.status.is_hot:
                 provider = f" on {info.provider}" if info.provider else ""
                 print(f"[{info.status.name}{provider}]", flush=True)
+            if info.status >= JobStatus.RUNNING:
+                begun.set()
         await output
     finally:
         output.cancel()

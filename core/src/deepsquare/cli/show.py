@@ -7,10 +7,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 if TYPE_CHECKING:
     from deepsquare.client.job import JobInfo
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON: money as exact strings of credits, times in ISO 8601.")]
+"""The option `--json` of commands."""
 
 
 def print_json(value: Any) -> None:
@@ -75,3 +80,14 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
             for number, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         print("  ".join(cells).rstrip())
+
+
+def print_mark(ok: bool, text: str) -> None:
+    """Print a line that begins with "ok" or "FAIL", in colour on a terminal; parts of the text may be other people's."""
+    from deepsquare.client.text import sanitize
+
+    line = sanitize(text.encode("utf-8", "replace"))
+    mark = "ok   " if ok else "FAIL "
+    if sys.stdout.isatty():
+        mark = f"\x1b[{32 if ok else 31}m{mark}\x1b[0m"
+    print(f"{mark}{line}", flush=True)

@@ -85,7 +85,8 @@ async def submit_workflow(
         except httpx.HTTPError as error:
             # Without the cause: it carries the request, and with that the workflow.
             raise ConnectionFailedError(
-                f"the sbatch API at {_origin(url)} can't be reached: {type(error).__name__}: {error}"
+                f"the sbatch API at {_origin(url)} can't be reached: {error or type(error).__name__}. Nothing was bought. "
+                "For a local grid: deepsquare grid status"
             ) from None
     return _script_id(response)
 

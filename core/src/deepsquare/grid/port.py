@@ -7,10 +7,20 @@ import contextlib
 import logging
 from pathlib import Path
 
+from deepsquare.errors import GridError
+
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _CHUNK = 64 * 1024
 
 _log = logging.getLogger(__name__)
+
+
+def no_port(service: str, address: str) -> GridError:
+    """The error of a service that can't listen where it should."""
+    return GridError(
+        f"the {service} can't listen on {address}: another program has that port. It may be this service, running already "
+        "(deepsquare grid status); if not, `deepsquare grid down` and `deepsquare grid up` choose another port"
+    )
 
 
 class PortFront:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -29,6 +30,13 @@ from deepsquare.grid.supervisor.supervisor import Services, Supervisor
 
 Ready = Callable[[], None]
 """Called once, when the service works."""
+
+
+def log_to_stderr() -> None:
+    """Log as services do; `deepsquare grid logs` tells their lines apart by the names of the loggers."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    for noisy in ("web3", "aiohttp", "uvicorn", "httpx", "websockets"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 @asynccontextmanager
@@ -103,7 +111,7 @@ async def run_metascheduler(config: GridConfig, ready: Ready) -> None:
 
 async def run_supervisor(config: GridConfig, ready: Ready) -> None:
     """The provider's supervisor."""
-    scheduler = _scheduler(config)
+    scheduler = open_scheduler(config)
     wallet = open_key(config.state, "provider")
     folder = config.state / "supervisor"
     folder.mkdir(mode=0o711, exist_ok=True)
@@ -120,7 +128,12 @@ async def run_supervisor(config: GridConfig, ready: Ready) -> None:
         lock.release()
 
 
-def _scheduler(config: GridConfig) -> Scheduler:
+def open_scheduler(config: GridConfig) -> Scheduler:
+    """The batch scheduler of a grid.
+
+    Raises:
+        ConfigError: the account of its jobs does not exist.
+    """
     if config.scheduler == "local":
         return Local(config.scheduler_folder, account=config.account)
     return Slurm(account=config.account, partition=config.partition, slurm_conf=config.slurm_conf)

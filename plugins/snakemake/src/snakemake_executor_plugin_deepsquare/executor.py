@@ -17,6 +17,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from snakemake_executor_plugin_deepsquare.needs import describe, labels_of, task_of, time_limit_of
+from snakemake_executor_plugin_deepsquare.settings import ExecutorSettings
 
 if TYPE_CHECKING:
     from deepsquare import BlockingJob, JobInfo
@@ -36,7 +37,8 @@ class Executor(RemoteExecutor):
         """Connect to the grid; a run that can't buy anything ends here, before its first job."""
         from deepsquare import BlockingClient, DeepSquareError
 
-        settings = self.workflow.executor_settings
+        # Who drives Snakemake from Python need not give any.
+        settings = self.workflow.executor_settings or ExecutorSettings()
         try:
             self._client = BlockingClient(settings.context)
         except DeepSquareError as error:

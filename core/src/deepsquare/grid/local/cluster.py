@@ -63,7 +63,8 @@ def trouble_with_slurm(config: GridConfig) -> str | None:
         return "Slurm is installed, but its controller does not answer"
     if answer.returncode != 0:
         # In sinfo's own words, of which the first line says what it is about.
-        return f"Slurm is installed, but no cluster answers ({(answer.stderr.strip().splitlines() or ['no reason given'])[0]})"
+        reason = (answer.stderr.strip().splitlines() or ["no reason given"])[0].removeprefix("sinfo: error: ")
+        return f"Slurm is installed, but no cluster answers: {reason}"
     return None if answer.stdout.strip() else f"this Slurm has no partition {config.partition!r}"
 
 

@@ -9,7 +9,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from deepsquare import contexts
 from deepsquare.errors import ConfigError, GridError
-from deepsquare.grid.config import GridConfig, Ports
+from deepsquare.grid.config import FILE_NAME, GridConfig, Ports
 from deepsquare.grid.local import cluster
 from deepsquare.grid.local.accounts import account_name, make_account, remove_account
 from deepsquare.grid.local.processes import recorded
@@ -78,15 +79,27 @@ def up(settings: Settings, report: Report) -> GridConfig:
         raise GridError("only root can start a private Slurm cluster: use sudo, or leave --cluster out")
     if settings.cluster is not None and settings.scheduler == "local":
         raise GridError("--cluster starts a Slurm cluster, which --scheduler local doesn't use: leave one of them out")
-    _make_folder(state)
+    is_new = _make_folder(state)
     try:
-        with FileLock(state / "up.lock", timeout=0, mode=0o600):
+        with _one_at_a_time(state):
             config = GridConfig.load(state)
             if config is not None and running_pid(state) is not None:
                 _check_unchanged(settings, config)
                 report(f"the grid in {state} is up already (context {config.context})")
                 return config
             return _start(settings, config, report)
+    except BaseException:
+        if is_new and not (state / FILE_NAME).exists():
+            # Nothing of it came to be.
+            shutil.rmtree(state, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def _one_at_a_time(state: Path) -> Iterator[None]:
+    try:
+        with FileLock(state / "up.lock", timeout=0, mode=0o600):
+            yield
     except Timeout:
         raise GridError(f"another `deepsquare grid up` or `down` is at work on {state}; wait for it") from None
 
@@ -153,29 +166,26 @@ def down(state: Path, report: Report) -> None:
     if config is None:
         report(f"there is no grid in {state}")
         return
-    try:
-        with FileLock(state / "up.lock", timeout=0, mode=0o600):
-            process = _running(state)
-            if process is not None:
-                process.terminate()
-                _wait_for_end(process, state)
-                report("chain and services stopped")
-            else:
-                stop_stale(state)
-            (state / "grid.pid").unlink(missing_ok=True)
-            stop_jobs(config.scheduler_folder)
-            if config.cluster is not None:
-                cluster.stop(config.cluster, state)
-                report("private Slurm cluster stopped")
-            if config.made_account:
-                # The next account may get another number: what this one leaves must not become another's.
-                shutil.rmtree(config.jobs_folder, ignore_errors=True)
-                remove_account(config.account)
-                config.made_account = False
-                config.save()
-                report(f"account {config.account} removed")
-    except Timeout:
-        raise GridError(f"another `deepsquare grid up` or `down` is at work on {state}; wait for it") from None
+    with _one_at_a_time(state):
+        process = _running(state)
+        if process is not None:
+            process.terminate()
+            _wait_for_end(process, state)
+            report("chain and services stopped")
+        else:
+            stop_stale(state)
+        (state / "grid.pid").unlink(missing_ok=True)
+        stop_jobs(config.scheduler_folder)
+        if config.cluster is not None:
+            cluster.stop(config.cluster, state)
+            report("private Slurm cluster stopped")
+        if config.made_account:
+            # The next account may get another number: what this one leaves must not become another's.
+            shutil.rmtree(config.jobs_folder, ignore_errors=True)
+            remove_account(config.account)
+            config.made_account = False
+            config.save()
+            report(f"account {config.account} removed")
 
 
 def running_pid(state: Path) -> int | None:
@@ -188,9 +198,12 @@ def _running(state: Path) -> psutil.Process | None:
     return recorded(state / "grid.pid", "deepsquare.grid.local.daemon", str(state))
 
 
-def _make_folder(state: Path) -> None:
+def _make_folder(state: Path) -> bool:
+    """Make the state folder, unless it is there; whether it was made."""
     try:
-        state.mkdir(mode=0o711, parents=True, exist_ok=True)
+        state.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not state.exists()
+        state.mkdir(mode=0o711, exist_ok=not is_new)
         (state / "log").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise GridError(
@@ -204,6 +217,7 @@ def _make_folder(state: Path) -> None:
                 f"the state folder {state} can't be reached by the account of the jobs, since {folder} is closed to others; "
                 "choose another with --state"
             )
+    return is_new
 
 
 def _configure(settings: Settings, config: GridConfig | None, report: Report) -> GridConfig:

@@ -24,7 +24,7 @@ from deepsquare.files import write_private
 from deepsquare.grid.config import GridConfig
 from deepsquare.grid.keys import make_key, open_key
 from deepsquare.grid.local.anvil import anvil
-from deepsquare.grid.services import SERVICES, approve, open_market
+from deepsquare.grid.services import SERVICES, approve, log_to_stderr, open_market
 
 _log = logging.getLogger(__name__)
 
@@ -192,9 +192,7 @@ def main() -> int:
     options = list(zip(rest[::2], rest[1::2], strict=True))
     descriptor = next((int(value) for key, value in options if key == "--progress"), None)
     without = frozenset(value for key, value in options if key == "--without")
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    for noisy in ("web3", "aiohttp", "uvicorn", "httpx", "websockets"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    log_to_stderr()
     progress = _Progress(descriptor)
     config = GridConfig.load(state)
     assert config is not None, "grid up writes the settings first"

@@ -16,6 +16,7 @@ from deepsquare.errors import DeepSquareError, GridError
 from deepsquare.grid.logger.access import Access, ForbiddenError, JobReader, Metadata, UnauthenticatedError
 from deepsquare.grid.logger.live import Wakeups
 from deepsquare.grid.logger.store import MAX_LOG_BYTES, Line, LogStore
+from deepsquare.grid.port import no_port
 from deepsquare.wire import logger_v1alpha1_pb2 as pb
 from deepsquare.wire.logger_v1alpha1_pb2_grpc import LoggerAPIServicer, add_LoggerAPIServicer_to_server
 from deepsquare.wire.messages import LINES_METADATA, MAX_LINE_BYTES, SKIP_METADATA, SKIPPED_METADATA
@@ -97,7 +98,7 @@ class GridLogger:
             try:
                 self._port = server.add_insecure_port(self._address)
             except RuntimeError:
-                raise GridError(f"the grid logger can't listen on {self._address}: is the port taken?") from None
+                raise no_port("grid logger", self._address) from None
             await server.start()
             stack.push_async_callback(server.stop, 0.2)
             self._running = stack.pop_all()

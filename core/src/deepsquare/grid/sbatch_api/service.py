@@ -16,7 +16,7 @@ from grpc import aio
 
 from deepsquare.errors import DeepSquareError, GridError
 from deepsquare.files import read_private, write_private
-from deepsquare.grid.port import PortFront
+from deepsquare.grid.port import PortFront, no_port
 from deepsquare.grid.sbatch_api.auth import AuthService, ScriptService
 from deepsquare.grid.sbatch_api.chain import JobReader
 from deepsquare.grid.sbatch_api.challenges import Challenges
@@ -75,8 +75,8 @@ class SbatchApi:
         """Listen, and return when requests can come.
 
         Raises:
-            OSError: the port is taken, or the state folder can't be written.
-            GridError: a part of the service did not start.
+            OSError: the state folder can't be written.
+            GridError: the port is taken, or a part of the service did not start.
         """
         async with contextlib.AsyncExitStack() as stack:
             store = ScriptStore(self._state_dir)
@@ -89,7 +89,10 @@ class SbatchApi:
             purging = asyncio.create_task(self._purge(store))
             stack.push_async_callback(_cancel, purging)
             front = PortFront(http1=folder / "http", http2=folder / "grpc", host=self._host, port=self._asked_port)
-            await front.start()
+            try:
+                await front.start()
+            except OSError:
+                raise no_port("sbatch API", f"{self._host}:{self._asked_port}") from None
             stack.push_async_callback(front.stop)
             self._front = front
             self._running = stack.pop_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from deepsquare.errors import GridError
 _CHUNK_BYTES = 1 << 20
 _LINE_BYTES = 32 << 10
 _CHUNK_LINES = 2000
+# With less than this on the disk, no job is begun: it could not even say what went wrong.
+_LEAST_FREE_BYTES = 16 << 20
 
 
 class Spool:
@@ -35,6 +38,8 @@ class Spool:
             GridError: the disk is full or the folder is gone.
         """
         path = self.path(job_name)
+        if self.is_full():
+            raise GridError(f"the disk of {self._folder} is full: make room, or jobs can't run")
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
             try:
@@ -81,6 +86,10 @@ class Spool:
             lines.append((data[start:end], now, offset + following))
             start = following
         return lines
+
+    def is_full(self) -> bool:
+        """Whether the disk has no room for output."""
+        return shutil.disk_usage(self._folder).free < _LEAST_FREE_BYTES
 
     def size(self, job_name: str) -> int:
         """How many bytes the output has, or 0 when there is none."""

@@ -316,9 +316,15 @@ class Supervisor:
                 record,
                 JobStatus.FAILED if cut_off else _ENDS[state.phase],
                 minutes=-(-seconds // 60),
-                error=f"its output is larger than {_MOST_OUTPUT_BYTES >> 30} GiB" if cut_off else _reason(state),
+                error=f"its output is larger than {_MOST_OUTPUT_BYTES >> 30} GiB" if cut_off else self._reason(state),
                 exit_code=state.exit_code * 256 + state.signal,
             )
+
+    def _reason(self, state: BatchState) -> str:
+        reason = _reason(state)
+        if state.phase is Phase.FAILED and self._spool.is_full():
+            return f"{reason}; the provider's disk for output is full"
+        return reason
 
     async def _extend(self, entry: Entry, record: JobRecord, state: BatchState) -> None:
         """Give a job all the time that its credits buy by now."""

@@ -88,7 +88,7 @@ def is_alive(job: QueuedJob) -> bool:
         return False
     try:
         process = psutil.Process(job.runner_pid)
-        return process.create_time() == job.runner_born and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.create_time() == job.runner_born and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

@@ -1,0 +1,112 @@
+"""Checks of what a customer needs: context, wallet, chain, credits, and the grid's services."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import httpx
+
+from deepsquare import contexts
+from deepsquare.chain.market import Market
+from deepsquare.chain.wallet import Wallet
+from deepsquare.checks import Check, Checks, check
+from deepsquare.contexts import Context
+from deepsquare.credits import format_credits
+from deepsquare.errors import ConfigError, ConnectionFailedError
+from deepsquare.wire.channels import open_channel
+
+_ANSWER_SECONDS = 5.0
+
+
+async def customer_checks(name: str | None = None) -> Checks:
+    """Check a context from its file to its services; what can't work without an earlier part is left out."""
+    try:
+        context = contexts.load(name)
+    except ConfigError as error:
+        yield Check("context", False, str(error))
+        return
+    yield Check("context", True, f"{context.name}, account {context.account}")
+    wallet: Wallet | None = None
+
+    async def open_wallet() -> str:
+        nonlocal wallet
+        keystore = contexts.wallet_file(context.wallet)
+        for path in (keystore, keystore.with_suffix(".password")):
+            if path.exists() and path.stat().st_mode & 0o077:
+                raise ConfigError(f"{path} can be read by others; run: chmod 600 {path}")
+        wallet = await asyncio.to_thread(contexts.open_wallet, context)
+        return f"opens, {wallet.address}"
+
+    yield await check("wallet", open_wallet)
+    market: Market | None = None
+
+    async def open_chain() -> str:
+        nonlocal market
+        market = await Market.open(
+            context.rpc_url, context.metascheduler, chain_id=context.chain_id, retry_seconds=_ANSWER_SECONDS
+        )
+        return f"chain {context.chain_id}, block {await market.block_number()}, market {context.metascheduler}"
+
+    yield await check("chain", open_chain)
+    if market is not None:
+        try:
+            for part, look in _market_checks(market, wallet.address if wallet else context.account):
+                yield await check(part, look)
+        finally:
+            await market.close()
+    yield await check("sbatch API", lambda: _sbatch_api(context))
+    yield await check("logger", lambda: _logger(context))
+
+
+def _market_checks(market: Market, account: str) -> list[tuple[str, Callable[[], Awaitable[str]]]]:
+    async def credits() -> str:
+        balance = await market.balance_of(account)
+        if balance == 0:
+            raise ConfigError(f"the account {account} has no credits: get some from the grid's operator")
+        return f"{format_credits(balance)} credits"
+
+    async def allowance() -> str:
+        allowed = await market.allowance_of(account)
+        if allowed == 0:
+            raise ConfigError("the market may take none of your credits: deepsquare allowance set AMOUNT")
+        return f"the market may lock {format_credits(allowed)} credits"
+
+    async def providers() -> str:
+        found = await market.providers()
+        if not found:
+            raise ConfigError(
+                "this grid has no provider that takes jobs. On a grid of your own: deepsquare grid status, deepsquare grid approve"
+            )
+        cpus = max(count for provider in found for count in provider.hardware.cpus)
+        memory = max(mem_mb for provider in found for mem_mb in provider.hardware.mem_mb)
+        return f"{len(found)}; the largest node has {cpus} CPUs and {memory} MB"
+
+    return [("credits", credits), ("allowance", allowance), ("providers", providers)]
+
+
+async def _sbatch_api(context: Context) -> str:
+    url = httpx.URL(context.sbatch_url)
+    try:
+        async with httpx.AsyncClient(timeout=_ANSWER_SECONDS) as http:
+            answer = await http.get(url.copy_with(path="/health"))
+    except httpx.HTTPError as error:
+        raise ConnectionFailedError(
+            f"{url.host}:{url.port} can't be reached ({type(error).__name__}). On a grid of your own: deepsquare grid status"
+        ) from None
+    if answer.status_code != httpx.codes.OK:
+        raise ConnectionFailedError(
+            f"{url.host}:{url.port} answers {answer.status_code}, so it isn't well, or no sbatch API"
+        )
+    return f"{url.host}:{url.port} answers"
+
+
+async def _logger(context: Context) -> str:
+    async with open_channel(context.logger_grpc, tls=False) as channel:
+        try:
+            await asyncio.wait_for(channel.channel_ready(), _ANSWER_SECONDS)
+        except TimeoutError:
+            raise ConnectionFailedError(
+                f"{context.logger_grpc} can't be reached. On a grid of your own: deepsquare grid status"
+            ) from None
+    return f"{context.logger_grpc} answers"
