@@ -23,6 +23,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 _LOG_LINES = 200
+SERVICES = ("logger", "sbatch-api", "metascheduler", "supervisor")
 CLUSTER = REPOSITORY / "integration" / "slurm-cluster"
 
 
@@ -151,8 +152,8 @@ def runtime() -> Iterator[Path]:
 
 
 @contextmanager
-def running_grid(runtime: Path, *options: str | Path) -> Iterator[Grid]:
-    """A grid that is up, with a supervisor of its own process."""
+def new_grid() -> Iterator[Grid]:
+    """A grid that is not up yet; whatever of it runs at the end is stopped."""
     if os.geteuid() != 0:
         pytest.fail("these tests run jobs as accounts of their own, which only root can do: run them as root")
     state = open_folder("deepsquare-test-")
@@ -166,9 +167,6 @@ def running_grid(runtime: Path, *options: str | Path) -> Iterator[Grid]:
     }
     made = Grid(state, environment)
     try:
-        made.cli("grid", "up", "--state", state, *options, "--runtime", runtime, "--without", "supervisor", cwd=state)
-        made.start_supervisor()
-        made.cli("grid", "approve", "--state", state)
         yield made
     finally:
         if made.supervisor is not None:
@@ -176,6 +174,17 @@ def running_grid(runtime: Path, *options: str | Path) -> Iterator[Grid]:
             made.supervisor.wait()
         made.cli("grid", "down", "--state", state)
         shutil.rmtree(state)
+
+
+@contextmanager
+def running_grid(runtime: Path, *options: str | Path) -> Iterator[Grid]:
+    """A grid that is up, with a supervisor of its own process."""
+    with new_grid() as made:
+        up = ["grid", "up", "--state", made.state, *options, "--runtime", runtime, "--without", "supervisor"]
+        made.cli(*up, cwd=made.state)
+        made.start_supervisor()
+        made.cli("grid", "approve", "--state", made.state)
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -196,6 +205,13 @@ def local_grid(runtime: Path) -> Iterator[Grid]:
 def grid(slurm_grid: Grid) -> Grid:
     """The grid that tests use which don't say which: Slurm is what runs in production."""
     return slurm_grid
+
+
+@pytest.fixture
+def second_grid() -> Iterator[Grid]:
+    """A grid for one test, which is to start it."""
+    with new_grid() as made:
+        yield made
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import CLUSTER, Grid, account_exists, open_folder
+from tests.conftest import CLUSTER, SERVICES, Grid, account_exists
 
 pytestmark = pytest.mark.slurm
-
-
-@pytest.fixture
-def second_grid(grid: Grid) -> Iterator[Grid]:
-    state = open_folder("deepsquare-second-")
-    second = Grid(state, grid.environment | {"DEEPSQUARE_HOME": str(state / "home")})
-    try:
-        yield second
-    finally:
-        second.cli("grid", "down", "--state", state, check=False)
-        shutil.rmtree(state)
 
 
 def leftovers(state: Path, account: str) -> list[str]:
@@ -70,10 +57,9 @@ def test_down_leaves_nothing_and_up_goes_on_where_it_was(grid: Grid, second_grid
 
 def test_each_service_runs_alone(second_grid: Grid) -> None:
     state = second_grid.state
-    names = ("logger", "sbatch-api", "metascheduler", "supervisor")
-    without = [word for name in names for word in ("--without", name)]
+    without = [word for name in SERVICES for word in ("--without", name)]
     second_grid.cli("grid", "up", "--state", state, "--cluster", CLUSTER, *without, cwd=state)
-    services = [second_grid.serve(name) for name in names]
+    services = [second_grid.serve(name) for name in SERVICES]
     try:
         second_grid.cli("grid", "approve", "--state", state)
         job = second_grid.submit("echo heard", "--time-limit", "1m", "--watch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 # Transfer(address indexed from, address indexed to, uint256 value), of ERC-20 (EIP-20)
 _TRANSFER = "0x" + keccak(text="Transfer(address,address,uint256)").hex()
+_TOP_UPS = {keccak(text=function)[:4] for function in ("topUpJob(bytes32,uint256)", "topUpJobDelegate(bytes32)")}
 _ATTEMPTS = 5
 
 
@@ -56,9 +58,9 @@ async def check(market: Market, customer: str) -> list[Check]:
 async def _check(market: Market, customer: str, head: int) -> list[Check]:
     """Hold a customer's jobs against the token's events.
 
-    For each job: what its purchase moved into the market is what the job says it locked, and that is billed + refunded,
-    where refunded is what its last transaction moved back. And for the customer, the providers and the market: the balance is
-    the sum of all their transfers.
+    For each job: what its purchase and its top-ups moved into the market is what the job says it locked, and that is billed
+    + refunded, where refunded is what its last transaction moved back. And for the customer, the providers and the market:
+    the balance is the sum of all their transfers.
     """
     transfers = await _transfers(market, head)
     by_transaction: dict[str, list[_Transfer]] = defaultdict(list)
@@ -67,11 +69,13 @@ async def _check(market: Market, customer: str, head: int) -> list[Check]:
     records = [record for record in await market.get_jobs(await market.job_ids_of(customer)) if record is not None]
     opened, closed = await _transactions_of_jobs(market, head)
     house = market.address("MetaScheduler")
+    topped_up = await _top_ups(market, {t.transaction for t in transfers if t.target == house} - set(opened.values()))
     checks = []
     wrong: list[str] = []
     cold = 0
     for record in records:
-        locked = _moved(by_transaction[opened[record.job_id]], customer, house)
+        bought_in = [opened[record.job_id], *topped_up[record.job_id]]
+        locked = sum(_moved(by_transaction[transaction], customer, house) for transaction in bought_in)
         if locked != record.max_cost:
             wrong.append(
                 f"{to_hex(record.job_id)}: locked {from_wei(record.max_cost)}, but {from_wei(locked)} was transferred"
@@ -140,6 +144,16 @@ async def _transactions_of_jobs(market: Market, head: int) -> tuple[dict[bytes, 
         elif JobStatus(data[95]).is_cold:
             closed[data[:32]] = log["transactionHash"]
     return opened, closed
+
+
+async def _top_ups(market: Market, transactions: Iterable[str]) -> dict[bytes, list[str]]:
+    """For each job the transactions, of those given, that topped it up: no event says so, but their first argument is the job."""
+    found: dict[bytes, list[str]] = defaultdict(list)
+    for transaction in sorted(transactions):
+        data = bytes.fromhex((await request(market.w3, "eth_getTransactionByHash", transaction))["input"][2:])
+        if data[:4] in _TOP_UPS:
+            found[data[4:36]].append(transaction)
+    return found
 
 
 async def _all_logs(market: Market, query: dict[str, Any], head: int) -> list[dict[str, Any]]:

@@ -1,0 +1,117 @@
+"""Jobs that somebody else ends, holds up or prolongs: each has the right status and refund on chain."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+
+import pytest
+
+from tests.conftest import Grid
+
+pytestmark = pytest.mark.slurm
+
+TOP_UP = """
+import asyncio, sys
+from deepsquare import Client
+from deepsquare.chain.types import parse_job_id
+from deepsquare.credits import to_wei
+
+async def main():
+    async with Client() as client:
+        await client.market.top_up_job(parse_job_id(sys.argv[1]), to_wei(sys.argv[2]))
+
+asyncio.run(main())
+"""
+
+
+class Slurm:
+    """What the cluster's operator can do, past the supervisor."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._conf = grid.json("grid", "status", "--state", grid.state)["slurm_conf"]
+
+    def run(self, *command: str) -> str:
+        return str(self._grid.run(*command, env={"SLURM_CONF": self._conf}).stdout)
+
+    def node(self) -> str:
+        return self.run("sinfo", "--noheader", "--format=%N").strip()
+
+
+@pytest.fixture
+def slurm(slurm_grid: Grid) -> Slurm:
+    return Slurm(slurm_grid)
+
+
+@pytest.fixture
+def drained(slurm: Slurm) -> Iterator[None]:
+    node = slurm.node()
+    slurm.run("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
+    yield
+    if "drain" in slurm.run("sinfo", "--noheader", "--format=%T"):
+        slurm.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+
+
+def test_a_job_that_is_cancelled_behind_our_back_ends_with_a_refund(slurm_grid: Grid, slurm: Slurm) -> None:
+    job = slurm_grid.submit("echo started; sleep 300", "--time-limit", "10m")
+    slurm_grid.wait(job["id"], "RUNNING")
+    slurm.run("scancel", f"--name={job['id']}")
+    ended = slurm_grid.wait(job["id"], "CANCELLED")
+    assert Decimal(ended["billed"]) == Decimal(ended["locked"]) / 10
+    assert Decimal(ended["refunded"]) == Decimal(ended["locked"]) * 9 / 10
+    assert slurm_grid.logs(job["id"])[0] == "started"
+
+
+def test_a_waiting_job_that_is_cancelled_behind_our_back_costs_nothing(
+    slurm_grid: Grid, slurm: Slurm, drained: None
+) -> None:
+    job = slurm_grid.submit("true", "--time-limit", "10m")
+    slurm_grid.wait(job["id"], "SCHEDULED")
+    until = time.monotonic() + 30
+    while job["id"] not in slurm.run("squeue", "--noheader", "--format=%j") and time.monotonic() < until:
+        time.sleep(0.2)
+    slurm.run("scancel", f"--name={job['id']}")
+    ended = slurm_grid.wait(job["id"], "CANCELLED")
+    assert (ended["billed"], ended["refunded"], ended["started_at"]) == ("0", ended["locked"], None)
+
+
+def test_jobs_on_a_drained_node_end_and_others_wait_for_it(slurm_grid: Grid, slurm: Slurm) -> None:
+    grid, node = slurm_grid, slurm.node()
+    gate = grid.state / "drain-gate"
+    running = grid.submit(f"until [ -e {gate} ]; do sleep 0.1; done; echo done", "--time-limit", "5m")
+    grid.wait(running["id"], "RUNNING")
+    slurm.run("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
+    waiting = grid.submit("echo after all", "--time-limit", "1m")
+    given_up = grid.submit("true", "--time-limit", "1m")
+    grid.wait(waiting["id"], "SCHEDULED")
+    grid.wait(given_up["id"], "SCHEDULED")
+    gate.touch()
+    assert grid.wait(running["id"], "FINISHED")["exit_code"] == 0
+    grid.cli("job", "cancel", given_up["id"])
+    cancelled = grid.wait(given_up["id"], "CANCELLED")
+    assert (cancelled["billed"], cancelled["refunded"]) == ("0", cancelled["locked"])
+    assert grid.json("job", "show", waiting["id"])["status"] == "SCHEDULED"
+
+    slurm.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+
+    assert Decimal(grid.wait(waiting["id"], "FINISHED")["billed"]) > 0
+    assert grid.logs(waiting["id"]) == ["after all"]
+
+
+@pytest.mark.parametrize("scheduler", ["slurm", "local"])
+def test_a_topped_up_job_runs_for_as_long_as_all_its_credits_buy(
+    scheduler: str, request: pytest.FixtureRequest
+) -> None:
+    grid: Grid = request.getfixturevalue(f"{scheduler}_grid")
+    job = grid.submit("sleep 66; echo in time", "--time-limit", "1m")
+    grid.wait(job["id"], "RUNNING")
+    grid.run(sys.executable, "-c", TOP_UP, job["id"], job["locked"])
+    ended = grid.wait(job["id"], "FINISHED", "OUT_OF_CREDITS", seconds=150)
+    assert ended["status"] == "FINISHED"
+    assert grid.logs(job["id"]) == ["in time"]
+    assert Decimal(ended["locked"]) == 2 * Decimal(job["locked"])
+    assert (Decimal(ended["billed"]), ended["refunded"]) == (Decimal(ended["locked"]), "0")
+    assert "WRONG" not in grid.cli("cost", "--check").stdout
