@@ -22,7 +22,7 @@ from tests.conftest import Grid
 pytestmark = pytest.mark.slurm
 
 # What the official workflows must buy, by rule or group: a group is one job, and a rule that runs nothing is none.
-JOBS = {"simple": ["a", "b", "c", "d", "d"], "groups": ["c", "foo", "foo", "foo"]}
+JOBS = {"simple": ["a", "b", "c", "d", "d"], "groups": ["c", "foo_a_b", "foo_a_b", "foo_a_b"]}
 
 # Takes a free port and says which; ends with its standard input, so also when the tests are killed.
 S3_SERVER = """

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from deepsquare.tasks import Task
 
 _DEFAULT_MEM_MB = 1000
+# What Snakemake takes for itself in a job: it runs there twice, and both processes count.
+_LEAST_MEM_MB = 400
 
 
 def task_of(job: JobExecutorInterface, command: str, env: Mapping[str, str]) -> Task:
-    """The task of a job: `threads` become CPUs, `mem_mb` the memory of all of them, `gpu` GPUs.
+    """The task of a job: `threads` become CPUs, `mem_mb` the memory of all of them, at least 400 MB, `gpu` GPUs.
 
     Raises:
         ValueError: a resource is no whole number.
@@ -23,7 +25,7 @@ def task_of(job: JobExecutorInterface, command: str, env: Mapping[str, str]) -> 
     from deepsquare.tasks import Task
 
     cpus = max(1, job.threads)
-    mem_mb = _resource(job, "mem_mb", _DEFAULT_MEM_MB)
+    mem_mb = max(_LEAST_MEM_MB, _resource(job, "mem_mb", _DEFAULT_MEM_MB))
     return Task(
         command=command, env=env, cpus=cpus, mem_mb_per_cpu=max(1, -(-mem_mb // cpus)), gpus=_resource(job, "gpu", 0)
     )
