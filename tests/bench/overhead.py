@@ -1,8 +1,9 @@
-"""What the grid costs in time: `true` through the grid beside plain sbatch on the same Slurm, alternating in one run.
+"""What the grid costs in time: `true` through the grid beside plain sbatch on the same Slurm, alternating in one run, and through a
+grid on the local scheduler.
 
     .venv/bin/python tests/bench/overhead.py [--runs 7] [--many 100]
 
-Starts a grid of its own (root, Slurm), prints a table in Markdown, and stops the grid.
+Starts grids of its own (root, Slurm), prints tables in Markdown, and stops the grids.
 """
 
 from __future__ import annotations
@@ -17,9 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deepsquare.grid.config import GridConfig
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -102,54 +108,74 @@ async def gas_of(job_ids: list[str]) -> tuple[int, dict[str, int]]:
         }
 
 
-def main() -> None:
-    """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=7, help="alternating single runs, at least 5")
-    parser.add_argument("--many", type=int, default=100, help="jobs at once")
-    arguments = parser.parse_args()
+@contextmanager
+def grid(*options: str) -> Iterator[GridConfig]:
+    """A grid of its own, whose context is the current one."""
+    from deepsquare.grid.config import GridConfig
+
     state = Path(tempfile.mkdtemp(prefix="deepsquare-bench-", dir="/tmp"))
     state.chmod(0o711)
     os.environ["DEEPSQUARE_HOME"] = str(state / "home")
-    grid = [str(BIN / "deepsquare"), "grid"]
+    command = [str(BIN / "deepsquare"), "grid"]
     try:
-        up = [*grid, "up", "--state", str(state), "--cluster", str(REPOSITORY / "integration" / "slurm-cluster")]
-        subprocess.run(up, check=True)
-        from deepsquare.grid.config import GridConfig
-
+        subprocess.run([*command, "up", "--state", str(state), *options], check=True)
         config = GridConfig.load(state)
         assert config is not None
-        account, conf = config.account, str(config.slurm_conf)
-        plain, bought, stages, ids = [], [], [], []
-        for _ in range(arguments.runs):
-            plain.append(plain_sbatch(account, conf, 1))
-            took, seen, job_ids = asyncio.run(through_the_grid(1))
-            bought.append(took)
-            stages += seen
-            ids += job_ids
-        count, gas = asyncio.run(gas_of(ids))
-        many_plain = plain_sbatch(account, conf, arguments.many)
-        many_grid, _, _ = asyncio.run(through_the_grid(arguments.many))
-        single, single_plain = statistics.median(bought), statistics.median(plain)
-        print("\n| what | plain sbatch | through the grid | ratio |\n|---|---|---|---|")
-        print(
-            f"| one `true`, median of {arguments.runs} (s) | {single_plain:.2f} | {single:.2f} | {single / single_plain:.2f} |"
-        )
-        print(
-            f"| {arguments.many} `true` at once (s) | {many_plain:.1f} | {many_grid:.1f} | {many_grid / many_plain:.2f} |"
-        )
-        print("\n| seen by the client, median seconds after submit |  |\n|---|---|")
-        for name in ("BOUGHT", "META_SCHEDULED", "SCHEDULED", "RUNNING", "FINISHED"):
-            times = [stage[name] for stage in stages if name in stage]
-            if times:
-                print(f"| {name} | {statistics.median(times):.2f} |")
-        print(f"\n{count} transactions a job\n\n| transaction | gas |\n|---|---|")
-        for name, used in gas.items():
-            print(f"| {name} | {used:,} |")
-        print(f"| whole life | {sum(gas.values()):,} |")
+        yield config
     finally:
-        subprocess.run([*grid, "down", "--state", str(state)], check=False)
+        subprocess.run([*command, "down", "--state", str(state)], check=False)
         shutil.rmtree(state, ignore_errors=True)
+
+
+def measure(runs: int, many: int, plain: Callable[[int], float] | None) -> dict[str, Any]:
+    """Single runs, alternating with plain ones where there are any, then many at once."""
+    found: dict[str, Any] = {"plain": [], "bought": [], "stages": [], "ids": []}
+    for _ in range(runs):
+        if plain is not None:
+            found["plain"].append(plain(1))
+        took, seen, ids = asyncio.run(through_the_grid(1))
+        found["bought"].append(took)
+        found["stages"] += seen
+        found["ids"] += ids
+    found["gas"] = asyncio.run(gas_of(found["ids"]))
+    found["many_plain"] = None if plain is None else plain(many)
+    found["many"] = asyncio.run(through_the_grid(many))[0]
+    return found
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=7, help="single runs of each, at least 5")
+    parser.add_argument("--many", type=int, default=100, help="jobs at once")
+    arguments = parser.parse_args()
+    with grid("--cluster", str(REPOSITORY / "integration" / "slurm-cluster")) as config:
+        account, conf = config.account, str(config.slurm_conf)
+        slurm = measure(arguments.runs, arguments.many, lambda count: plain_sbatch(account, conf, count))
+    with grid("--scheduler", "local"):
+        local = measure(arguments.runs, arguments.many, None)
+
+    single_plain, single = statistics.median(slurm["plain"]), statistics.median(slurm["bought"])
+    single_local = statistics.median(local["bought"])
+    print("\n| what | plain sbatch | grid on Slurm | ratio to plain | grid on the local scheduler | ratio to Slurm |")
+    print("|---|---|---|---|---|---|")
+    for what, plain, bought, here in (
+        (f"one `true`, median of {arguments.runs} (s)", single_plain, single, single_local),
+        (f"{arguments.many} `true` at once (s)", slurm["many_plain"], slurm["many"], local["many"]),
+    ):
+        print(f"| {what} | {plain:.2f} | {bought:.2f} | {bought / plain:.2f} | {here:.2f} | {here / bought:.2f} |")
+    print("\n| seen by the client, median seconds after submit | on Slurm | on the local scheduler |\n|---|---|---|")
+    for name in ("BOUGHT", "META_SCHEDULED", "SCHEDULED", "RUNNING", "FINISHED"):
+        medians = []
+        for found in (slurm, local):
+            times = [stage[name] for stage in found["stages"] if name in stage]
+            medians.append(f"{statistics.median(times):.2f}" if times else "-")
+        print(f"| {name} | {' | '.join(medians)} |")
+    count, gas = slurm["gas"]
+    print(f"\n{count} transactions a job\n\n| transaction | gas |\n|---|---|")
+    for name, used in gas.items():
+        print(f"| {name} | {used:,} |")
+    print(f"| whole life | {sum(gas.values()):,} |")
 
 
 if __name__ == "__main__":
