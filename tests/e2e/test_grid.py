@@ -96,3 +96,15 @@ def test_a_grid_that_was_killed_goes_on_after_up(grid: Grid, second_grid: Grid) 
     assert second_grid.wait(job["id"], "FINISHED")
     assert second_grid.logs(job["id"]) == [str(number) for number in range(1, 13)]
     assert "WRONG" not in second_grid.cli("cost", "--check").stdout
+
+
+def test_the_demo_on_slurm_isolates_its_jobs_and_finds_the_same_variants(second_grid: Grid, runtime: Path) -> None:
+    options = ("--state", second_grid.state, "--cluster", CLUSTER, "--runtime", runtime)
+    said = second_grid.cli("demo", "--quick", *options, timeout=600)
+    assert "scheduler: Slurm, partition main" in said.stderr
+    assert "variants: 0 private to the local run, 0 private to the grid run," in said.stdout
+    results = second_grid.state / "demo/variants/storage/results"
+    assert (results / "canary.txt").read_text() == "denied\n"
+    again = second_grid.cli("demo", "--quick", *options, timeout=600)
+    assert "Nothing to be done" in again.stderr
+    assert {job["status"] for job in second_grid.json("job", "list")} == {"FINISHED"}

@@ -58,11 +58,13 @@ def run(settings: DemoSettings, say: Callable[[str], None], report: Report) -> N
     folder = config.state / "demo" / pipeline
     if settings.fresh:
         shutil.rmtree(folder, ignore_errors=True)
-    options = _prepare(folder, pipeline, config, settings.quick)
+    _prepare(folder, pipeline, config)
+    samples = ["samples=[alder, birch]"] if settings.quick else []
+    seconds = 0 if settings.quick else _LONG_SECONDS
     say("running the pipeline on the grid: snakemake --executor deepsquare")
-    _run_on_grid(folder, config, options)
+    _run_on_grid(folder, config, [*samples, f"repeat_seconds={seconds}", *_canary(folder)])
     say("running the same pipeline plainly on this machine, to compare")
-    _run_plainly(folder, python, options)
+    _run_plainly(folder, python, [*samples, "repeat_seconds=0"])
     say(_compare(folder / "local" / _RESULT, folder / "storage" / _RESULT))
 
 
@@ -105,8 +107,8 @@ def _succeeds(python: Path, code: str) -> bool:
         return False
 
 
-def _prepare(folder: Path, pipeline: str, config: GridConfig, quick: bool) -> list[str]:
-    """Make copies of the pipeline that only its user can enter, and the storage through which data travel; Snakemake's options."""
+def _prepare(folder: Path, pipeline: str, config: GridConfig) -> None:
+    """Make copies of the pipeline that only its user can enter, and the storage through which data travel."""
     # Whoever jobs run as must be able to pass.
     (config.state / "demo").mkdir(mode=0o711, exist_ok=True)
     folder.mkdir(mode=0o711, exist_ok=True)
@@ -117,27 +119,36 @@ def _prepare(folder: Path, pipeline: str, config: GridConfig, quick: bool) -> li
         (folder / name).chmod(0o700)
     storage = folder / "storage"
     storage.mkdir(mode=0o700, exist_ok=True)
-    options = [f"repeat_seconds={0 if quick else _LONG_SECONDS}", *(["samples=[alder, birch]"] if quick else [])]
     if os.geteuid() == 0:
         # The account may have been made anew since the last time, with another number.
         subprocess.run(["chown", "-R", f"{config.account}:", storage], check=True)
-        canary = folder / "work" / "canary"
-        canary.write_text("only the submitter may read this\n")
-        canary.chmod(0o644)
-        options.append(f"canary={canary}")
-    return options
+
+
+def _canary(folder: Path) -> list[str]:
+    """Where jobs have an account of their own, one tries to read a file of the submitter's, and must fail to."""
+    if os.geteuid() != 0:
+        return []
+    canary = folder / "work" / "canary"
+    canary.write_text("only the submitter may read this\n")
+    canary.chmod(0o644)
+    return [f"canary={canary}"]
 
 
 def _run_on_grid(folder: Path, config: GridConfig, options: list[str]) -> None:
     command = [sys.executable, "-m", "snakemake", "--executor", "deepsquare", "--jobs", str(_JOBS_AT_ONCE)]
     command += ["--default-storage-provider", "fs", "--default-storage-prefix", str(folder / "storage")]
-    ended = subprocess.run(
+    pipeline = subprocess.Popen(
         [*command, "--config", *options],
-        check=False,
         cwd=folder / "work",
         env=os.environ | {"DEEPSQUARE_CONTEXT": config.context},
     )
-    if ended.returncode != 0:
+    try:
+        code = pipeline.wait()
+    except KeyboardInterrupt:
+        # Snakemake got it, too: it cancels its jobs, and must not be killed while it does.
+        pipeline.wait()
+        raise
+    if code != 0:
         raise GridError(
             "the pipeline did not finish on the grid; what it said is above, and more in: deepsquare job list"
         )
@@ -148,7 +159,7 @@ def _run_plainly(folder: Path, python: Path, options: list[str]) -> None:
     log = folder / "local" / "log.txt"
     with log.open("wb") as file:
         ended = subprocess.run(
-            [python, "-m", "snakemake", "--cores", str(os.cpu_count()), "--config", *options, "repeat_seconds=0"],
+            [python, "-m", "snakemake", "--cores", str(os.cpu_count()), "--config", *options],
             check=False,
             cwd=folder / "local",
             env=os.environ | {"PATH": f"{python.parent}:{os.environ.get('PATH', '/usr/bin:/bin')}"},
