@@ -11,7 +11,10 @@ app = typer.Typer(no_args_is_help=True, help="How many of your credits the marke
 
 @app.command()
 def show() -> None:
-    """Show the allowance and the balance, in credits."""
+    """Show the allowance and the balance, in credits.
+
+    Example: deepsquare allowance show
+    """
     from deepsquare.client.blocking import BlockingClient
 
     with BlockingClient() as client:
@@ -23,7 +26,10 @@ def show() -> None:
 def set_(
     amount: Annotated[str, typer.Argument(help="Credits, for example 500; it replaces the allowance of before.")],
 ) -> None:
-    """Let the market lock up to AMOUNT of your credits from now on."""
+    """Let the market lock up to AMOUNT of your credits from now on.
+
+    Example: deepsquare allowance set 500
+    """
     from deepsquare.client.blocking import BlockingClient
 
     with BlockingClient() as client:

@@ -59,8 +59,8 @@ def _complain(message: str) -> None:
         print(sanitize(line.encode("utf-8", "replace")), file=sys.stderr)
 
 
-def run() -> None:
-    """Run the command; a user's mistake ends with one clear message."""
+def add_commands() -> None:
+    """Add all commands to `app`."""
     from deepsquare.cli import allowance, context, cost, demo, doctor, grid, job, workflow
 
     app.add_typer(job.app, name="job")
@@ -72,6 +72,11 @@ def run() -> None:
     app.add_typer(grid.app, name="grid")
     app.command("demo")(demo.demo)
     app.command("doctor")(doctor.doctor)
+
+
+def run() -> None:
+    """Run the command; a user's mistake ends with one clear message."""
+    add_commands()
     try:
         app()
     except SystemExit as end:

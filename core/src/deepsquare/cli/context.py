@@ -13,7 +13,10 @@ app = typer.Typer(no_args_is_help=True, help="Which grid is meant, and which wal
 
 @app.command("list")
 def list_() -> None:
-    """List the contexts; the current one has a star."""
+    """List the contexts; the current one has a star.
+
+    Example: deepsquare context list
+    """
     from deepsquare import contexts
 
     now = contexts.current()
@@ -29,7 +32,10 @@ def show(
     name: Annotated[str | None, typer.Argument(help="A context; the current one when left out.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show a context: URLs, contract and account."""
+    """Show a context: URLs, contract and account.
+
+    Example: deepsquare context show --json | jq -r .rpc_url
+    """
     from deepsquare import contexts
 
     fields = contexts.load(name).model_dump(exclude={"wallet"})
@@ -42,7 +48,10 @@ def show(
 
 @app.command()
 def use(name: Annotated[str, typer.Argument(help="The context to use from now on.")]) -> None:
-    """Choose the context that commands and plugins use."""
+    """Choose the context that commands and plugins use.
+
+    Example: deepsquare context use local
+    """
     from deepsquare import contexts
 
     contexts.use(name)

@@ -110,7 +110,10 @@ def up(
 
 @app.command()
 def down(state: State = None) -> None:
-    """Stop the grid, its private cluster and its account. The chain's state stays, so that `up` goes on where it was."""
+    """Stop the grid, its jobs, its private cluster and its account. The chain's state stays, so that `up` goes on where it was.
+
+    Example: deepsquare grid down
+    """
     from deepsquare.grid.local.control import down as stop
 
     stop(state_folder(state), say)
@@ -118,7 +121,10 @@ def down(state: State = None) -> None:
 
 @app.command()
 def status(state: State = None, as_json: Json = False) -> None:
-    """Say whether the grid is up, and where its parts are. Exit code 3 when it is down."""
+    """Say whether the grid is up, and where its parts are. Exit code 3 when it is down.
+
+    Example: deepsquare grid status --json | jq .up
+    """
     from deepsquare.grid.config import GridConfig
     from deepsquare.grid.local.control import running_pid
 
@@ -178,7 +184,10 @@ def approve(
     provider: Annotated[str | None, typer.Argument(help="A provider's address; this grid's own when left out.")] = None,
     state: State = None,
 ) -> None:
-    """Let a provider that has registered take jobs."""
+    """Let a provider that has registered take jobs.
+
+    Example: deepsquare grid approve 0xD5738FC200E9814A097F03FE01a91D7265C1e235
+    """
     from eth_utils import is_address, to_checksum_address
 
     from deepsquare.grid.keys import open_key

@@ -129,7 +129,10 @@ def _verdict(info: JobInfo, *, quiet: bool) -> int:
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """List your jobs, oldest first, with what you call them and what they cost."""
+    """List your jobs, oldest first, with what you call them and what they cost.
+
+    Example: deepsquare job list --json | jq -r '.[] | select(.status == "FAILED") | .id'
+    """
     from deepsquare.client.blocking import BlockingClient
     from deepsquare.tasks.report import format_time, short_id
 
@@ -162,7 +165,10 @@ def list_(as_json: Json = False) -> None:
 
 @app.command()
 def show(job_id: JobId, as_json: Json = False) -> None:
-    """Show everything about one job."""
+    """Show everything about one job.
+
+    Example: deepsquare job show 0x2a
+    """
     from deepsquare.client.blocking import BlockingClient
 
     with BlockingClient() as client:
@@ -181,7 +187,10 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until the job ends.")] = False,
     raw: Annotated[bool, typer.Option(help="Print the bytes as they are, also control characters.")] = False,
 ) -> None:
-    """Print a job's output. Only its owner can read it."""
+    """Print a job's output. Only its owner can read it.
+
+    Example: deepsquare job logs 0x2a --follow
+    """
     from deepsquare.client.blocking import BlockingClient
     from deepsquare.client.text import sanitize
 
@@ -196,7 +205,10 @@ def logs(
 
 @app.command()
 def cancel(job_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Jobs to end.")]) -> None:
-    """Ask for the end of jobs; what they did not use comes back."""
+    """Ask for the end of jobs; what they did not use comes back.
+
+    Example: deepsquare job cancel 0x2a 0x2b
+    """
     from deepsquare.client.blocking import BlockingClient
 
     with BlockingClient() as client:

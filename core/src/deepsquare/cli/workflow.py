@@ -14,7 +14,10 @@ File = Annotated[Path, typer.Argument(help="A workflow file, YAML or JSON.", exi
 
 @app.command()
 def validate(file: File) -> None:
-    """Say whether a workflow file is valid, and if not, where and why."""
+    """Say whether a workflow file is valid, and if not, where and why.
+
+    Example: deepsquare workflow validate hello.yaml
+    """
     from deepsquare.workflow import load
 
     load(file)
@@ -23,7 +26,10 @@ def validate(file: File) -> None:
 
 @app.command("compile")
 def compile_(file: File) -> None:
-    """Print the batch script that providers would run."""
+    """Print the batch script that providers would run.
+
+    Example: deepsquare workflow compile hello.yaml | less
+    """
     from deepsquare.compiler import compile_workflow
     from deepsquare.workflow import load
 
