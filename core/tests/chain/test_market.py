@@ -127,18 +127,11 @@ async def test_a_wrong_address_is_explained(parties: Parties) -> None:
         await Market.open(parties.url, "0x" + "1" * 40)
 
 
-async def test_a_node_that_is_not_there_is_named_without_the_key_in_its_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepsquare.chain.market.connect", _impatient)
+async def test_a_node_that_is_not_there_is_named_without_the_key_in_its_url() -> None:
     with pytest.raises(ConnectionFailedError, match=r"http://127\.0\.0\.1:9 can't be reached") as caught:
-        await Market.open("http://user:pass@127.0.0.1:9/v3/SECRET", "0x" + "1" * 40)
+        await Market.open("http://user:pass@127.0.0.1:9/v3/SECRET", "0x" + "1" * 40, retry_seconds=0.2)
     assert "SECRET" not in str(caught.value)
     assert "pass" not in str(caught.value)
-
-
-def _impatient(url: str) -> object:
-    from deepsquare.chain.rpc import connect
-
-    return connect(url, retry_seconds=0.2)
 
 
 async def test_an_account_without_coins_is_told_so(parties: Parties, tmp_path: Path) -> None:

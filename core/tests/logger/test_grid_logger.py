@@ -203,7 +203,7 @@ class TestAStoppedLogger:
             _ = GridLogger(chain=chain, state_dir=tmp_path).port
 
     async def test_a_taken_port_is_an_error(self, chain, tmp_path, logger):
-        with pytest.raises(GridError, match="taken"):
+        with pytest.raises(GridError, match="another program has that port"):
             await GridLogger(chain=chain, state_dir=tmp_path / "other", port=logger.port).start()
 
 
