@@ -228,7 +228,7 @@ class Supervisor:
             self._finish(entry)
         elif entry.stage is Stage.CLAIMED:
             # Whatever has its name in the scheduler is not this job: without a line in the journal sbatch can't have run.
-            if time.monotonic() >= self._try_again_at.get(entry.job_id, 0):
+            if self._may_try(entry):
                 await self._launch(entry, record)
         elif state is None:
             await self._unknown(entry, record)
@@ -301,13 +301,14 @@ class Supervisor:
         too_much = self._spool.size(to_hex(entry.job_id)) > _MOST_OUTPUT_BYTES
         if (record.has_cancel_request or too_much) and not state.phase.is_end:
             await self._scheduler.cancel(state.scheduler_id)
-        if entry.job_id in self._topped_up and not state.phase.is_end:
-            await self._extend(entry, record, state)
         started = state.start_time > 0 and state.phase is not Phase.QUEUED
         if started and record.status is JobStatus.SCHEDULED:
             # Also for a job that has ended already: only what ran is billed, and only RUNNING jobs can finish.
             await self._market.set_job_status(entry.job_id, JobStatus.RUNNING)
         shipped = await self._ship(entry, ended=state.phase.is_end)
+        # Last, and with patience: if the scheduler doesn't let us, the job is followed all the same.
+        if entry.job_id in self._topped_up and not state.phase.is_end and self._may_try(entry):
+            await self._extend(entry, record, state)
         if state.phase.is_end and shipped:
             seconds = max(state.end_time - state.start_time, 1) if started else 0
             cut_off = too_much and not record.has_cancel_request and state.phase is Phase.CANCELLED
@@ -329,12 +330,18 @@ class Supervisor:
     async def _extend(self, entry: Entry, record: JobRecord, state: BatchState) -> None:
         """Give a job all the time that its credits buy by now."""
         minutes = await self._minutes_of(record)
+        self._try_again_at[entry.job_id] = time.monotonic() + _TRY_AGAIN_SECONDS
         if minutes > entry.minutes:
             await self._scheduler.set_time_limit(state.scheduler_id, minutes)
             _log.info("job %s may run for %d min now", to_hex(entry.job_id), minutes)
             entry.minutes = minutes
             self._keep(entry)
         self._topped_up.discard(entry.job_id)
+        self._try_again_at.pop(entry.job_id, None)
+
+    def _may_try(self, entry: Entry) -> bool:
+        """Whether what failed before may be tried again by now."""
+        return time.monotonic() >= self._try_again_at.get(entry.job_id, 0)
 
     async def _ship(self, entry: Entry, *, ended: bool) -> bool:
         """Write some of the new output to the logger, which ignores what it has already; whether that was all.

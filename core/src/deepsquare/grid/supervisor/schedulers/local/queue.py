@@ -5,6 +5,7 @@ Only the standard library is imported here, since each job starts a process that
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sqlite3
@@ -29,7 +30,6 @@ CREATE TABLE IF NOT EXISTS jobs (
     changed_at REAL NOT NULL,
     cancelled INTEGER NOT NULL DEFAULT 0,
     runner_pid INTEGER NOT NULL DEFAULT 0,
-    runner_born REAL NOT NULL DEFAULT 0,
     leader_pid INTEGER NOT NULL DEFAULT 0,
     start_time INTEGER NOT NULL DEFAULT 0,
     end_time INTEGER NOT NULL DEFAULT 0,
@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 ) STRICT
 """
 _COLUMNS = (
-    "id, name, tasks, cpus_per_task, mem_per_cpu_mb, minutes, output, environment, state, cancelled, runner_pid, runner_born, "
+    "id, name, tasks, cpus_per_task, mem_per_cpu_mb, minutes, output, environment, state, cancelled, runner_pid, "
     "leader_pid, start_time, end_time, exit_code, signal"
 )
 _BUSY_SECONDS = 30.0
@@ -83,7 +83,6 @@ class QueuedJob:
     state: State
     cancelled: bool
     runner_pid: int
-    runner_born: float
     leader_pid: int
     """The first process of the job, which leads its session."""
     start_time: int
@@ -122,6 +121,21 @@ class JobQueue:
     def script(self, job_id: int) -> Path:
         """Where a job's script lies until its end."""
         return self.folder / "scripts" / str(job_id)
+
+    def lock(self, job_id: int) -> Path:
+        """The file that a job's runner holds locked (flock) for as long as it lives."""
+        return self.folder / "runners" / str(job_id)
+
+    def has_runner(self, job_id: int) -> bool:
+        """Whether a job's runner lives. The kernel knows: numbers of processes come again, and clocks are set."""
+        try:
+            with self.lock(job_id).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            pass
+        return False
 
     def add(
         self,
@@ -212,13 +226,13 @@ class JobQueue:
             )
             return job.id
 
-    def begin(self, job_id: int, *, runner_pid: int, runner_born: float) -> QueuedJob | None:
+    def begin(self, job_id: int, *, runner_pid: int) -> QueuedJob | None:
         """A runner takes its job; None when another one was first, or the job is not to be started any more."""
         with self._transaction():
             changed = self._db.execute(
-                "UPDATE jobs SET state = ?, changed_at = ?, runner_pid = ?, runner_born = ?, start_time = ? "
+                "UPDATE jobs SET state = ?, changed_at = ?, runner_pid = ?, start_time = ? "
                 "WHERE id = ? AND state = ? AND NOT cancelled",
-                (State.RUNNING, time.time(), runner_pid, runner_born, int(time.time()), job_id, State.CONFIGURING),
+                (State.RUNNING, time.time(), runner_pid, int(time.time()), job_id, State.CONFIGURING),
             ).rowcount
         return self.get(job_id) if changed else None
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
@@ -82,20 +83,13 @@ def processes_of(job: QueuedJob) -> list[psutil.Process]:
     return found
 
 
-def is_alive(job: QueuedJob) -> bool:
-    """Whether the runner of a job lives: its number may be another process's by now."""
-    if not job.runner_pid:
-        return False
-    try:
-        process = psutil.Process(job.runner_pid)
-        return bool(process.create_time() == job.runner_born and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
 def _run(host: Host, job_id: int) -> None:
     queue = JobQueue(host.folder)
-    job = queue.begin(job_id, runner_pid=os.getpid(), runner_born=psutil.Process().create_time())
+    lock = queue.lock(job_id)
+    # Held until this process ends, however it does; the job's processes don't get it.
+    descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    job = queue.begin(job_id, runner_pid=os.getpid())
     if job is None:
         return
     try:
@@ -111,6 +105,7 @@ def _run(host: Host, job_id: int) -> None:
             job.id, state, exit_code=code, signal=_OUT_OF_MEMORY_SIGNAL if state is State.OUT_OF_MEMORY else number
         )
     start_ready(queue, host)
+    lock.unlink(missing_ok=True)
 
 
 def _start(job: QueuedJob, script: Path, host: Host) -> subprocess.Popen[bytes]:

@@ -23,7 +23,7 @@ from deepsquare.chain.types import Hardware
 from deepsquare.errors import ConfigError, SchedulerError
 from deepsquare.grid.supervisor.schedulers.base import BatchJob, BatchState, NotSubmittedError, Phase, RefusedError
 from deepsquare.grid.supervisor.schedulers.local.queue import JobQueue, QueuedJob, State
-from deepsquare.grid.supervisor.schedulers.local.runner import Host, is_alive, processes_of, start_ready
+from deepsquare.grid.supervisor.schedulers.local.runner import Host, processes_of, start_ready
 
 T = TypeVar("T")
 
@@ -112,7 +112,7 @@ class Local:
 
         def look(queue: JobQueue) -> list[QueuedJob]:
             for job in queue.jobs():
-                if job.state is State.RUNNING and not is_alive(job):
+                if job.state is State.RUNNING and not queue.has_runner(job.id):
                     _end_orphan(queue, job)
             self._start_ready(queue)
             return queue.jobs()
@@ -187,10 +187,10 @@ def stop(folder: Path) -> None:
     with contextlib.closing(JobQueue(folder)) as queue:
         until = time.monotonic() + _STOP_SECONDS
         # Also runners that have noted the end, and are about to go.
-        while open_jobs := [job for job in queue.jobs() if not _PHASES[job.state].is_end or is_alive(job)]:
+        while open_jobs := [job for job in queue.jobs() if not _PHASES[job.state].is_end or queue.has_runner(job.id)]:
             for job in open_jobs:
                 queue.cancel(job.id)
-                if job.state is State.RUNNING and not is_alive(job):
+                if job.state is State.RUNNING and not queue.has_runner(job.id):
                     _end_orphan(queue, job)
             if time.monotonic() > until:
                 raise SchedulerError(
@@ -204,6 +204,7 @@ def _make(folder: Path, owner: tuple[int, int] | None) -> Host:
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     # Names of scripts are numbers: what others can't list, they could guess, but each is its owner's alone.
     (folder / "scripts").mkdir(mode=0o711, exist_ok=True)
+    (folder / "runners").mkdir(mode=0o700, exist_ok=True)
     programs = folder / "programs"
     programs.mkdir(mode=0o755, exist_ok=True)
     for name in _PROGRAMS:
@@ -230,6 +231,7 @@ def _end_orphan(queue: JobQueue, job: QueuedJob) -> None:
                 process.kill()
         time.sleep(_LOOK_SECONDS)
     queue.end(job.id, State.NODE_FAIL)
+    queue.lock(job.id).unlink(missing_ok=True)
 
 
 def _batch_state(job: QueuedJob) -> BatchState:
