@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from deepsquare.cli.grid import State, say, state_folder
+from deepsquare.cli.grid import Cluster, State, WhichScheduler, say, state_folder
 
 _NEXT = """
 Look at what happened:   deepsquare job list
@@ -20,13 +20,8 @@ Stop the grid:           deepsquare grid down"""
 
 def demo(
     state: State = None,
-    scheduler: Annotated[
-        Literal["slurm", "local"] | None,
-        typer.Option(help="What runs the jobs. [default: slurm where a cluster answers, else local]"),
-    ] = None,
-    cluster: Annotated[
-        Path | None, typer.Option(help="A folder with `up` and `down` scripts of a private Slurm cluster (root).")
-    ] = None,
+    scheduler: WhichScheduler = None,
+    cluster: Cluster = None,
     runtime: Annotated[
         Path | None,
         typer.Option(help="A Python environment with Snakemake that jobs can read. [default: this command's own]"),

@@ -21,7 +21,18 @@ app = typer.Typer(no_args_is_help=True, help="Run a complete grid on this machin
 State = Annotated[
     Path | None,
     typer.Option(
-        "--state", help="Where the grid keeps everything. [default: $DEEPSQUARE_STATE, or /var/lib/deepsquare for root]"
+        "--state",
+        help="Where the grid keeps everything. [default: $DEEPSQUARE_STATE, /var/lib/deepsquare for root, else ~/.local/state/deepsquare]",
+    ),
+]
+WhichScheduler = Annotated[
+    Literal["slurm", "local"] | None,
+    typer.Option(help="What runs the jobs. [default: slurm where a cluster answers, else local]"),
+]
+Cluster = Annotated[
+    Path | None,
+    typer.Option(
+        help="A folder with `up` and `down` scripts of a private Slurm cluster, such as integration/slurm-cluster (root)."
     ),
 ]
 _SERVICES = ("logger", "sbatch-api", "metascheduler", "supervisor")
@@ -51,16 +62,8 @@ def say(text: str) -> None:
 @app.command()
 def up(
     state: State = None,
-    scheduler: Annotated[
-        Literal["slurm", "local"] | None,
-        typer.Option(help="What runs the jobs. [default: slurm where a cluster answers, else local]"),
-    ] = None,
-    cluster: Annotated[
-        Path | None,
-        typer.Option(
-            help="A folder with `up` and `down` scripts of a private Slurm cluster, such as integration/slurm-cluster."
-        ),
-    ] = None,
+    scheduler: WhichScheduler = None,
+    cluster: Cluster = None,
     slurm_conf: Annotated[Path | None, typer.Option(help="The slurm.conf of a running cluster to use instead.")] = None,
     partition: Annotated[str | None, typer.Option(help="The partition for jobs. [default: main]")] = None,
     runtime: Annotated[Path | None, typer.Option(help="A Python environment to put first on the PATH of jobs.")] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from deepsquare.chain.types import Hardware
-from deepsquare.errors import SchedulerError
+from deepsquare.errors import ConfigError, SchedulerError
 
 
 class Phase(Enum):
@@ -69,6 +70,23 @@ class BatchState:
     signal: int
     reason: str
     """The scheduler's own word for the state, such as OUT_OF_MEMORY."""
+
+
+def jobs_account(name: str) -> pwd.struct_passwd:
+    """The Unix account that jobs run as.
+
+    Raises:
+        ConfigError: there is none of that name, or it is root.
+    """
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise ConfigError(
+            f"the account {name!r} that jobs should run as does not exist; make it with useradd"
+        ) from None
+    if entry.pw_uid == 0:
+        raise ConfigError("jobs never run as root: name an unprivileged account")
+    return entry
 
 
 class Scheduler(Protocol):

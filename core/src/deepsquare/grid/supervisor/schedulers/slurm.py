@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from deepsquare.chain.types import Hardware
-from deepsquare.errors import ConfigError, SchedulerError
-from deepsquare.grid.supervisor.schedulers.base import BatchJob, BatchState, NotSubmittedError, Phase, RefusedError
+from deepsquare.errors import SchedulerError
+from deepsquare.grid.supervisor.schedulers.base import (
+    BatchJob,
+    BatchState,
+    NotSubmittedError,
+    Phase,
+    RefusedError,
+    jobs_account,
+)
 
 _COMMAND_TIMEOUT_SECONDS = 60.0
 # The unit separator can't be in any of the fields asked for.
@@ -68,14 +74,7 @@ class Slurm:
         Raises:
             ConfigError: there is no such account, or it is root.
         """
-        try:
-            entry = pwd.getpwnam(account)
-        except KeyError:
-            raise ConfigError(
-                f"the account {account!r} that jobs should run as does not exist; make it with useradd"
-            ) from None
-        if entry.pw_uid == 0:
-            raise ConfigError("jobs never run as root: name an unprivileged account")
+        entry = jobs_account(account)
         self.uid, self.gid = entry.pw_uid, entry.pw_gid
         self._partition = partition
         self._environment = {

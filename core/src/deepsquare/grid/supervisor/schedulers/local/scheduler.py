@@ -21,7 +21,14 @@ import psutil
 
 from deepsquare.chain.types import Hardware
 from deepsquare.errors import ConfigError, SchedulerError
-from deepsquare.grid.supervisor.schedulers.base import BatchJob, BatchState, NotSubmittedError, Phase, RefusedError
+from deepsquare.grid.supervisor.schedulers.base import (
+    BatchJob,
+    BatchState,
+    NotSubmittedError,
+    Phase,
+    RefusedError,
+    jobs_account,
+)
 from deepsquare.grid.supervisor.schedulers.local.queue import JobQueue, QueuedJob, State
 from deepsquare.grid.supervisor.schedulers.local.runner import Host, processes_of, start_ready
 
@@ -57,14 +64,7 @@ class Local:
         Raises:
             ConfigError: there is no such account, or jobs would run as root or as somebody else than this process may.
         """
-        try:
-            entry = pwd.getpwnam(account)
-        except KeyError:
-            raise ConfigError(
-                f"the account {account!r} that jobs should run as does not exist; make it with useradd"
-            ) from None
-        if entry.pw_uid == 0:
-            raise ConfigError("jobs never run as root: name an unprivileged account")
+        entry = jobs_account(account)
         if os.geteuid() not in (0, entry.pw_uid):
             raise ConfigError(
                 f"only root can run jobs as {account!r}; this process is {pwd.getpwuid(os.geteuid()).pw_name}"
