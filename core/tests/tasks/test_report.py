@@ -34,7 +34,7 @@ def info(status: JobStatus = JobStatus.FINISHED, **changes: object) -> JobInfo:
 
 def test_a_failure_says_what_happened_and_what_to_do() -> None:
     text = failure_text(info(JobStatus.FAILED, exit_code=3, error="exit code 3"), ["a", "b"])
-    assert "ended as FAILED with exit code 3" in text
+    assert "ended as FAILED with exit code 3\n" in text
     assert "    a\n    b" in text
     assert "deepsquare job logs 0x" in text
     assert "time limit" in failure_text(info(JobStatus.OUT_OF_CREDITS), [])

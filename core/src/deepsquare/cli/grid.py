@@ -22,7 +22,8 @@ State = Annotated[
     Path | None,
     typer.Option(
         "--state",
-        help="Where the grid keeps everything. [default: $DEEPSQUARE_STATE, /var/lib/deepsquare for root, else ~/.local/state/deepsquare]",
+        help="Where the grid keeps everything. [default: $DEEPSQUARE_STATE; for root /var/lib/deepsquare, else "
+        "~/.local/state/deepsquare]",
     ),
 ]
 WhichScheduler = Annotated[

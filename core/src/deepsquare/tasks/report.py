@@ -30,7 +30,13 @@ def failure_text(info: JobInfo, tail: Sequence[str]) -> str:
         reason += f", killed by signal {info.signal}"
     elif info.exit_code:
         reason += f" with exit code {info.exit_code}"
-    lines = [reason + (f": {info.error}" if info.error else "")]
+    # The provider's words often are just that once more.
+    words = (
+        ""
+        if info.error in ("", f"exit code {info.exit_code}", f"killed by signal {info.signal}")
+        else f": {info.error}"
+    )
+    lines = [reason + words]
     if tail:
         lines.append("Last lines of its output:")
         lines += [f"    {line}" for line in tail]

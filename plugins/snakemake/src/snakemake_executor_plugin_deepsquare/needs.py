@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from deepsquare.tasks import Task
 
 _DEFAULT_MEM_MB = 1000
-# What Snakemake takes for itself in a job: it runs there twice, and both processes count.
+# What Snakemake takes for itself in a job: some 160 MB, and a second process of it where a group has a `run:` rule.
 _LEAST_MEM_MB = 400
 
 
