@@ -198,6 +198,8 @@ def test_the_folder_of_a_killed_grid(second_grid: Grid) -> None:
     }
     assert not checks["grid"]["ok"]
     assert "it was killed; go on where it was: deepsquare grid up" in checks["grid"]["detail"]
+    other = grid.cli("grid", "up", "--state", state, "--scheduler", "slurm", check=False)
+    assert (other.returncode, "was killed, and its jobs may go on, with scheduler local" in other.stderr) == (1, True)
 
     grid.cli("grid", "up", "--state", state)
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pwd
+import shlex
 import shutil
+import sqlite3
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -151,6 +155,21 @@ async def test_tasks_have_ranks_and_a_bad_one_takes_the_others_along(machine: Ma
     assert not sleeping("4201")
 
 
+async def test_a_task_that_ignores_being_asked_is_killed_and_the_next_step_starts_clean(machine: Machine) -> None:
+    if machine.scheduler._host.cpus < 2:
+        pytest.fail("this test needs two CPUs")
+    bad = "[ $SLURM_PROCID = 0 ] && exit 5; trap '' TERM; sleep 4214 & wait; sleep 4214"
+    job = await machine.submit(
+        f"srun --ntasks=2 --kill-on-bad-exit=1 /bin/bash -c {shlex.quote(bad)}; echo code $?; pgrep -fx 'sleep 4214'; "
+        "srun /bin/bash -c 'sleep 4215 >/dev/null 2>&1 &'; pgrep -fx 'sleep 4215'; true",
+        tasks=1,
+        cpus=2,
+    )
+    assert (await machine.wait(job)).phase is Phase.COMPLETED
+    # As Slurm, srun ends with the highest code: that of the killed one.
+    assert machine.lines() == ["code 137"]
+
+
 async def test_a_job_over_its_memory_is_ended_as_slurm_would_report_it(machine: Machine) -> None:
     job = await machine.submit("python3 -c 'x = bytearray(400 << 20); import time; time.sleep(60)'", mem_mb=100)
     ended = await machine.wait(job)
@@ -169,15 +188,26 @@ async def test_a_job_out_of_time_is_ended_even_if_it_ignores_that(
     assert not sleeping("4202")
 
 
-async def test_a_longer_limit_counts_from_the_start(machine: Machine) -> None:
-    job = await machine.submit("sleep 4203", minutes=1)
+async def test_a_longer_limit_counts_from_the_start_and_the_bill_by_the_same_clock(machine: Machine) -> None:
+    job = await machine.submit("sleep 5", minutes=1)
     await machine.wait(job, Phase.RUNNING)
+    # The queue is shared: what is noted there reaches the runner at its next look.
     await machine.scheduler.set_time_limit(job, 30)
-    queue = JobQueue(machine.folder / "scheduler")
-    kept = queue.get(int(job))
-    assert kept is not None
-    assert kept.minutes == 30
-    queue.close()
+    ended = await machine.wait(job)
+    assert ended.phase is Phase.COMPLETED
+    assert 5 <= ended.end_time - ended.start_time <= 7
+
+
+async def test_a_job_that_forks_all_the_time_is_ended_whole(machine: Machine) -> None:
+    # Each process lives for a moment only: whoever kills what is in a list of processes is always too late.
+    program = "import os, time\nos.setsid()\nuntil = time.time() + 30\nwhile time.time() < until:\n    os.fork() and os._exit(0)"
+    job = await machine.submit(f"(python3 -c '{program}' forker-4209 >/dev/null 2>&1 &); sleep 0.5")
+    assert (await machine.wait(job)).phase is Phase.COMPLETED
+
+    def forkers() -> int:
+        return sum("forker-4209" in (process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
+
+    assert sum(forkers() for _ in range(20)) == 0
 
 
 async def test_cancelled_jobs_end_with_everything_that_they_started(machine: Machine) -> None:
@@ -212,12 +242,32 @@ async def test_jobs_wait_in_order_until_there_is_room(machine: Machine) -> None:
 
 
 async def test_jobs_share_the_machine_as_far_as_its_memory_goes(machine: Machine) -> None:
+    assert machine.scheduler._host.cpus >= 2, "this test needs two CPUs"
     half = machine.scheduler._host.mem_mb // 2 + 1
     first, second = await machine.submit("sleep 4206", mem_mb=half), await machine.submit("true", mem_mb=half)
     await machine.wait(first, Phase.RUNNING)
     assert (await machine.state(second)).phase is Phase.QUEUED
     await machine.scheduler.cancel(first)
     assert (await machine.wait(second)).phase is Phase.COMPLETED
+
+
+async def test_a_job_that_no_longer_fits_is_given_up_and_holds_up_nobody(machine: Machine) -> None:
+    everything = machine.scheduler._host.cpus
+    running = await machine.submit("sleep 4210", cpus=everything, mem_mb=20)
+    large, small = await machine.submit("true", cpus=everything, mem_mb=20), await machine.submit("true", mem_mb=20)
+    machine.scheduler._host = machine.scheduler._host._replace(cpus=everything - 1)
+    await machine.scheduler.cancel(running)
+    # Whoever is first to look for room, the runner of before or the scheduler, knows of one size or the other.
+    assert (await machine.wait(large)).phase in (Phase.LOST, Phase.COMPLETED)
+    assert (await machine.wait(small)).phase is Phase.COMPLETED
+
+
+async def test_the_script_of_a_waiting_job_is_the_supervisors_alone(machine: Machine) -> None:
+    everything = machine.scheduler._host.cpus
+    await machine.submit("sleep 4211", cpus=everything, mem_mb=20)
+    waiting = await machine.submit("true", cpus=everything, mem_mb=20)
+    script = machine.folder / "scheduler" / "scripts" / waiting
+    assert (script.stat().st_uid, script.stat().st_mode & 0o077) == (os.geteuid(), 0)
 
 
 async def test_jobs_that_never_fit_are_refused(machine: Machine) -> None:
@@ -246,6 +296,34 @@ async def test_a_job_whose_runner_is_killed_is_lost_and_nothing_of_it_goes_on(ma
     machine.runner_of(job).kill()
     assert (await machine.wait(job)).phase is Phase.LOST
     assert not sleeping("4207")
+
+
+async def test_strangers_that_have_a_lost_jobs_numbers_are_left_alone(machine: Machine) -> None:
+    job = await machine.submit("sleep 4212")
+    await machine.wait(job, Phase.RUNNING)
+    stranger = subprocess.Popen(["sleep", "4213"], start_new_session=True)
+    try:
+        machine.runner_of(job).kill()
+        with contextlib.closing(JobQueue(machine.folder / "scheduler")) as queue:
+            queue._db.execute("UPDATE jobs SET runner_pid = ? WHERE id = ?", (stranger.pid, int(job)))
+        assert (await machine.wait(job)).phase is Phase.LOST
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+async def test_an_end_is_noted_when_the_queue_can_be_written_again(machine: Machine) -> None:
+    job = await machine.submit("sleep 1")
+    await machine.wait(job, Phase.RUNNING)
+    blocker = sqlite3.connect(machine.folder / "scheduler" / "queue.db", isolation_level=None)
+    blocker.execute("CREATE TRIGGER full BEFORE UPDATE OF end_time ON jobs BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    await asyncio.sleep(2)
+    assert (await machine.state(job)).phase is Phase.RUNNING
+    blocker.execute("DROP TRIGGER full")
+    blocker.close()
+    ended = await machine.wait(job)
+    assert (ended.phase, ended.end_time - ended.start_time <= 2) == (Phase.COMPLETED, True)
 
 
 async def test_a_job_whose_runner_never_came_waits_again_and_runs_once(
@@ -299,7 +377,16 @@ def test_jobs_never_run_as_root_or_nobody_in_particular(folder: Path) -> None:
 
 
 def test_the_queue_is_for_its_owner_alone(folder: Path) -> None:
-    Local(folder / "scheduler", account=ACCOUNT)
-    JobQueue(folder / "scheduler").close()
-    for path in (folder / "scheduler").glob("queue.db*"):
-        assert path.stat().st_mode & 0o077 == 0, path
+    umask = os.umask(0o077)
+    try:
+        Local(folder / "scheduler", account=ACCOUNT)
+    finally:
+        os.umask(umask)
+    with contextlib.closing(JobQueue(folder / "scheduler")):
+        paths = list((folder / "scheduler").glob("queue.db*"))
+        assert len(paths) == 3
+        for path in paths:
+            assert path.stat().st_mode & 0o077 == 0, path
+    # But jobs pass through the folder to their scripts and programs, whatever the operator's umask is.
+    modes = [(folder / "scheduler" / name).stat().st_mode & 0o777 for name in (".", "scripts", "programs", "runners")]
+    assert modes == [0o711, 0o711, 0o755, 0o700]

@@ -114,7 +114,9 @@ async def run_supervisor(config: GridConfig, ready: Ready) -> None:
     scheduler = open_scheduler(config)
     wallet = open_key(config.state, "provider")
     folder = config.state / "supervisor"
-    folder.mkdir(mode=0o711, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    # Whatever the umask is: the account of the jobs passes through it to its output.
+    folder.chmod(0o711)
     writer = LogWriter(config.logger_endpoint, wallet)
     lock = FileLock(folder / "lock", timeout=0, mode=0o600)
     try:

@@ -80,19 +80,21 @@ def up(settings: Settings, report: Report) -> GridConfig:
     if settings.cluster is not None and settings.scheduler == "local":
         raise GridError("--cluster starts a Slurm cluster, which --scheduler local doesn't use: leave one of them out")
     is_new = _make_folder(state)
-    try:
-        with _one_at_a_time(state):
+    with _one_at_a_time(state):
+        try:
             config = GridConfig.load(state)
             if config is not None and running_pid(state) is not None:
-                _check_unchanged(settings, config)
+                _check_unchanged(settings, config, "is up already")
                 report(f"the grid in {state} is up already (context {config.context})")
                 return config
+            if config is not None and (state / "grid.pid").exists():
+                _check_unchanged(settings, config, "was killed, and its jobs may go on")
             return _start(settings, config, report)
-    except BaseException:
-        if is_new and not (state / FILE_NAME).exists():
-            # Nothing of it came to be.
-            shutil.rmtree(state, ignore_errors=True)
-        raise
+        except BaseException:
+            # Nothing of it came to be; of a cluster that may run, nothing is removed.
+            if is_new and not (state / FILE_NAME).exists() and not (state / "slurm").exists():
+                shutil.rmtree(state, ignore_errors=True)
+            raise
 
 
 @contextmanager
@@ -104,13 +106,13 @@ def _one_at_a_time(state: Path) -> Iterator[None]:
         raise GridError(f"another `deepsquare grid up` or `down` is at work on {state}; wait for it") from None
 
 
-def _check_unchanged(settings: Settings, config: GridConfig) -> None:
+def _check_unchanged(settings: Settings, config: GridConfig, how: str) -> None:
     for name in _KEPT:
         wanted, present = getattr(settings, name), getattr(config, name)
         if wanted is not None and wanted != present:
             raise GridError(
-                f"the grid in {settings.state} is up already, with {name.replace('_', '-')} {present}, not {wanted}; stop it "
-                f"first: deepsquare grid down --state {settings.state}"
+                f"the grid in {settings.state} {how}, with {name.replace('_', '-')} {present}, not {wanted}; stop it first: "
+                f"deepsquare grid down --state {settings.state}"
             )
 
 
@@ -203,7 +205,10 @@ def _make_folder(state: Path) -> bool:
     try:
         state.parent.mkdir(parents=True, exist_ok=True)
         is_new = not state.exists()
-        state.mkdir(mode=0o711, exist_ok=not is_new)
+        state.mkdir(exist_ok=not is_new)
+        if is_new:
+            # Whatever the umask is.
+            state.chmod(0o711)
         (state / "log").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise GridError(

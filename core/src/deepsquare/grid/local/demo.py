@@ -109,9 +109,10 @@ def _succeeds(python: Path, code: str) -> bool:
 
 def _prepare(folder: Path, pipeline: str, config: GridConfig) -> None:
     """Make copies of the pipeline that only its user can enter, and the storage through which data travel."""
-    # Whoever jobs run as must be able to pass.
-    (config.state / "demo").mkdir(mode=0o711, exist_ok=True)
-    folder.mkdir(mode=0o711, exist_ok=True)
+    # Whoever jobs run as must be able to pass, whatever the umask is.
+    for path in (config.state / "demo", folder):
+        path.mkdir(exist_ok=True)
+        path.chmod(0o711)
     for name in ("work", "local"):
         with as_file(files(_PLUGIN) / "examples" / pipeline) as example:
             shutil.copytree(example, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))

@@ -38,9 +38,9 @@ class Spool:
             GridError: the disk is full or the folder is gone.
         """
         path = self.path(job_name)
-        if self.is_full():
-            raise GridError(f"the disk of {self._folder} is full: make room, or jobs can't run")
         try:
+            if self.is_full():
+                raise GridError(f"the disk of {self._folder} is full: make room, or jobs can't run")
             descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
             try:
                 if os.geteuid() == 0:

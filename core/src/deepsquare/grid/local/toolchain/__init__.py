@@ -5,6 +5,7 @@ python -m deepsquare.grid.local.toolchain FOLDER     installs it into FOLDER and
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -53,6 +54,8 @@ def install_anvil(folder: Path, report: Report) -> Path:
     Raises:
         GridError: there is no Node and none can be installed, or npm failed.
     """
+    if (program := _installed(folder)) is not None:
+        return program
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock", timeout=_INSTALL_SECONDS):
         if (program := _installed(folder)) is not None:
@@ -74,8 +77,10 @@ def install_anvil(folder: Path, report: Report) -> Path:
 def _installed(folder: Path) -> Path | None:
     # The program itself, not its wrapper for Node, which passes no signals on.
     for program in folder.glob("node_modules/@foundry-rs/anvil-*/bin/anvil"):
-        if subprocess.run([program, "--version"], check=False, capture_output=True).returncode == 0:
-            return program
+        # One that is cut off half-way can't even be started.
+        with contextlib.suppress(OSError):
+            if subprocess.run([program, "--version"], check=False, capture_output=True).returncode == 0:
+                return program
     return None
 
 

@@ -30,7 +30,6 @@ CREATE TABLE IF NOT EXISTS jobs (
     changed_at REAL NOT NULL,
     cancelled INTEGER NOT NULL DEFAULT 0,
     runner_pid INTEGER NOT NULL DEFAULT 0,
-    leader_pid INTEGER NOT NULL DEFAULT 0,
     start_time INTEGER NOT NULL DEFAULT 0,
     end_time INTEGER NOT NULL DEFAULT 0,
     exit_code INTEGER NOT NULL DEFAULT 0,
@@ -39,7 +38,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 """
 _COLUMNS = (
     "id, name, tasks, cpus_per_task, mem_per_cpu_mb, minutes, output, environment, state, cancelled, runner_pid, "
-    "leader_pid, start_time, end_time, exit_code, signal"
+    "start_time, end_time, exit_code, signal"
 )
 _BUSY_SECONDS = 30.0
 # A runner begins within moments. One that didn't died on its way, and its job waits again: the runner that comes first has it.
@@ -83,8 +82,6 @@ class QueuedJob:
     state: State
     cancelled: bool
     runner_pid: int
-    leader_pid: int
-    """The first process of the job, which leads its session."""
     start_time: int
     end_time: int
     exit_code: int
@@ -148,9 +145,8 @@ class JobQueue:
         output: Path,
         environment: Mapping[str, str],
         script: str,
-        owner: tuple[int, int] | None,
     ) -> int:
-        """Append a job and return its id; `owner` (uid, gid) gets the script, None leaves it to this process's account.
+        """Append a job and return its id; until it starts, its script is this process's account's alone.
 
         Raises:
             OSError: the script can't be written, and the job is not in the queue.
@@ -175,18 +171,21 @@ class JobQueue:
                 ),
             )
             assert cursor.lastrowid is not None
-            self._write_script(cursor.lastrowid, script, owner)
+            self._write_script(cursor.lastrowid, script)
             return cursor.lastrowid
 
-    def _write_script(self, job_id: int, script: str, owner: tuple[int, int] | None) -> None:
+    def _write_script(self, job_id: int, script: str) -> None:
         path = self.script(job_id)
-        # What a cut-off transaction of before has left.
-        path.unlink(missing_ok=True)
+        # What was cut off may have left scripts of jobs that never were, or are no more.
+        placeholders = ", ".join("?" * len(_OPEN))
+        rows = self._db.execute(f"SELECT id FROM jobs WHERE state IN ({placeholders})", _OPEN)  # noqa: S608
+        needed = {str(row[0]) for row in rows} - {path.name}
+        for old in path.parent.iterdir():
+            if old.name not in needed:
+                old.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o500)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(script)
-            if owner is not None:
-                os.fchown(descriptor, *owner)
 
     def jobs(self) -> list[QueuedJob]:
         """All jobs, oldest first, also those that ended within the last day."""
@@ -207,24 +206,29 @@ class JobQueue:
                 "UPDATE jobs SET state = ? WHERE state = ? AND changed_at < ?",
                 (State.PENDING, State.CONFIGURING, time.time() - _STARTING_SECONDS),
             )
+            while (job := self._oldest_waiting()) is not None and (job.cpus > cpus or job.mem_mb > mem_mb):
+                # The machine was larger when it was submitted; it must not hold up the others for ever.
+                self.end(job.id, State.NODE_FAIL)
+            if job is None:
+                return None
             used_cpus, used_mem = self._db.execute(
                 "SELECT COALESCE(SUM(tasks * cpus_per_task), 0), COALESCE(SUM(tasks * cpus_per_task * mem_per_cpu_mb), 0) "
                 "FROM jobs WHERE state IN (?, ?)",
                 _HOLDING,
             ).fetchone()
-            row = self._db.execute(
-                f"SELECT {_COLUMNS} FROM jobs WHERE state = ? ORDER BY id LIMIT 1",  # noqa: S608
-                (State.PENDING,),
-            ).fetchone()
-            if row is None:
-                return None
-            job = _job(row)
             if used_cpus + job.cpus > cpus or used_mem + job.mem_mb > mem_mb:
                 return None
             self._db.execute(
                 "UPDATE jobs SET state = ?, changed_at = ? WHERE id = ?", (State.CONFIGURING, time.time(), job.id)
             )
             return job.id
+
+    def _oldest_waiting(self) -> QueuedJob | None:
+        row = self._db.execute(
+            f"SELECT {_COLUMNS} FROM jobs WHERE state = ? ORDER BY id LIMIT 1",  # noqa: S608
+            (State.PENDING,),
+        ).fetchone()
+        return None if row is None else _job(row)
 
     def begin(self, job_id: int, *, runner_pid: int) -> QueuedJob | None:
         """A runner takes its job; None when another one was first, or the job is not to be started any more."""
@@ -236,16 +240,17 @@ class JobQueue:
             ).rowcount
         return self.get(job_id) if changed else None
 
-    def lead(self, job_id: int, leader_pid: int) -> None:
-        """Note a job's first process."""
-        self._db.execute("UPDATE jobs SET leader_pid = ? WHERE id = ?", (leader_pid, job_id))
+    def end(
+        self, job_id: int, state: State, *, seconds: int | None = None, exit_code: int = 0, signal: int = 0
+    ) -> None:
+        """Note a job's end, unless it has ended already, and remove its script.
 
-    def end(self, job_id: int, state: State, *, exit_code: int = 0, signal: int = 0) -> None:
-        """Note a job's end, unless it has ended already, and remove its script."""
+        `seconds` is how long it ran, by the clock that its time limit was held to; None means until now.
+        """
         self._db.execute(
-            "UPDATE jobs SET state = ?, changed_at = ?, end_time = ?, exit_code = ?, signal = ? "
-            "WHERE id = ? AND state IN (?, ?, ?)",
-            (state, time.time(), int(time.time()), exit_code, signal, job_id, *_OPEN),
+            "UPDATE jobs SET state = ?, changed_at = ?, end_time = CASE WHEN ? IS NULL THEN ? ELSE start_time + ? END, "
+            "exit_code = ?, signal = ? WHERE id = ? AND state IN (?, ?, ?)",
+            (state, time.time(), seconds, int(time.time()), seconds, exit_code, signal, job_id, *_OPEN),
         )
         self.script(job_id).unlink(missing_ok=True)
 

@@ -14,17 +14,20 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import math
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from deepsquare.grid.supervisor.schedulers.local.queue import JobQueue, QueuedJob, State
 
@@ -33,6 +36,8 @@ _TICK_SECONDS = 0.5
 # Between SIGTERM and SIGKILL, as KillWait of the project's Slurm.
 _KILL_WAIT_SECONDS = 5.0
 _LOOK_SECONDS = 0.1
+_SWEEP_SECONDS = 60.0
+_NOTE_SECONDS = 24 * 3600.0
 _PR_SET_CHILD_SUBREAPER = 36
 # How Slurm reports a job that the kernel killed for its memory (ExitCode 0:125).
 _OUT_OF_MEMORY_SIGNAL = 125
@@ -72,13 +77,15 @@ def start_ready(queue: JobQueue, host: Host) -> None:
 
 
 def processes_of(job: QueuedJob) -> list[psutil.Process]:
-    """What runs of a job, found without its runner: its session, and whatever has the job's name in its environment."""
+    """What runs of a job, found without its runner: whatever has the names of its queue and its own in its environment.
+
+    Never by numbers of processes or sessions, which may be anybody's after a restart of the machine.
+    """
     mark = {name: job.environment[name] for name in ("SLURM_CLUSTER_NAME", "SLURM_JOB_NAME")}.items()
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            leads = job.leader_pid and os.getsid(process.pid) == job.leader_pid
-            if process.status() != psutil.STATUS_ZOMBIE and (leads or mark <= process.environ().items()):
+            if process.status() != psutil.STATUS_ZOMBIE and mark <= process.environ().items():
                 found.append(process)
     return found
 
@@ -95,21 +102,46 @@ def _run(host: Host, job_id: int) -> None:
     try:
         leader = _start(job, queue.script(job.id), host)
     except OSError as error:
-        print(f"job {job.id} can't be started: {error}", file=sys.stderr, flush=True)
-        queue.end(job.id, State.NODE_FAIL)
+        _tell(f"job {job.id} can't be started: {error}")
+        _note(lambda: queue.end(job.id, State.NODE_FAIL, seconds=0))
     else:
-        queue.lead(job.id, leader.pid)
-        state = _Watch(queue, job, leader).follow()
+        watch = _Watch(queue, job, leader)
+        state = watch.follow()
         code, number = max(leader.returncode, 0), max(-leader.returncode, 0)
-        queue.end(
-            job.id, state, exit_code=code, signal=_OUT_OF_MEMORY_SIGNAL if state is State.OUT_OF_MEMORY else number
+        _note(
+            lambda: queue.end(
+                job.id,
+                state,
+                seconds=watch.seconds,
+                exit_code=code,
+                signal=_OUT_OF_MEMORY_SIGNAL if state is State.OUT_OF_MEMORY else number,
+            )
         )
     start_ready(queue, host)
     lock.unlink(missing_ok=True)
 
 
+def _note(write: Callable[[], None]) -> None:
+    """Write a job's end, however long the disk is full: without it the job would count as lost, and its work for nothing."""
+    Retrying(
+        retry=retry_if_exception_type((sqlite3.Error, OSError)),
+        wait=wait_exponential_jitter(initial=0.1, max=10),
+        stop=stop_after_delay(_NOTE_SECONDS),
+        reraise=True,
+    )(write)
+
+
+def _tell(text: str) -> None:
+    """Write a line to the runners' log, where there is room."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
 def _start(job: QueuedJob, script: Path, host: Host) -> subprocess.Popen[bytes]:
     output = os.open(job.output, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+    if host.uid >= 0:
+        # Only now: other jobs of the account may run already, and must not read what this one is to do.
+        os.chown(script, host.uid, host.gid, follow_symlinks=False)
     try:
         return subprocess.Popen(
             [script],
@@ -132,30 +164,36 @@ class _Watch:
     """One running job, watched until nothing of it is left."""
 
     def __init__(self, queue: JobQueue, job: QueuedJob, leader: subprocess.Popen[bytes]) -> None:
-        self._queue, self._job, self._leader = queue, replace(job, leader_pid=leader.pid), leader
+        self._queue, self._job, self._leader = queue, job, leader
         self._began = time.monotonic()
+        self.seconds = 0
+        """How long the job ran, rounded up, at its end: by the clock of its limit, which stands still while the machine sleeps."""
         self._waiter = threading.Thread(target=leader.wait, daemon=True)
         self._waiter.start()
 
     def follow(self) -> State:
         """The state in which the job ended."""
-        while True:
+        reason = None
+        while self._waiter.is_alive() and reason is None:
             self._waiter.join(_TICK_SECONDS)
-            if not self._waiter.is_alive():
-                # Like Slurm: what a script leaves running ends with it.
-                self._signal(signal.SIGKILL)
-                return State.FAILED if self._leader.returncode else State.COMPLETED
-            if (reason := self._reason_to_end()) is not None:
-                self._end()
-                return reason
+            if self._waiter.is_alive():
+                reason = self._reason_to_end()
+        if reason is not None:
+            self._ask_to_end()
+        self.seconds = math.ceil(time.monotonic() - self._began)
+        # Like Slurm: what a script leaves running ends with it.
+        self._sweep()
+        return reason or (State.FAILED if self._leader.returncode else State.COMPLETED)
 
     def _reason_to_end(self) -> State | None:
-        job = self._queue.get(self._job.id)
-        if job is None or job.cancelled:
+        # While the queue can't be read, what was known last holds.
+        with contextlib.suppress(sqlite3.Error):
+            self._job = self._queue.get(self._job.id) or self._job
+        if self._job.cancelled:
             return State.CANCELLED
-        if time.monotonic() - self._began >= job.minutes * 60:
+        if time.monotonic() - self._began >= self._job.minutes * 60:
             return State.TIMEOUT
-        return State.OUT_OF_MEMORY if self._uses_more_than(job.mem_mb << 20) else None
+        return State.OUT_OF_MEMORY if self._uses_more_than(self._job.mem_mb << 20) else None
 
     def _uses_more_than(self, limit: int) -> bool:
         """Whether the job has more bytes in memory, pages that several processes share counted once where the system tells."""
@@ -174,35 +212,49 @@ class _Watch:
         return shared_out > limit
 
     def _processes(self) -> list[psutil.Process]:
-        """Everything of the job that runs, also what has lost its parent."""
+        """Everything of the job, also what has lost its parent, and what has ended and nobody has taken notice of."""
         if sys.platform != "linux":
             return processes_of(self._job)
-        alive = []
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error, ChildProcessError):
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    alive.append(process)
-                elif process.pid != self._leader.pid and process.ppid() == os.getpid():
-                    os.waitpid(process.pid, os.WNOHANG)
-        return alive
+        found: list[psutil.Process] = psutil.Process().children(recursive=True)
+        return found
 
-    def _signal(self, number: signal.Signals) -> None:
-        """Signal all processes once; with SIGKILL until none is left."""
-        while processes := self._processes():
-            for process in processes:
-                with contextlib.suppress(psutil.Error):
-                    process.send_signal(number)
-            if number is not signal.SIGKILL:
-                return
-            time.sleep(_LOOK_SECONDS)
-
-    def _end(self) -> None:
-        self._signal(signal.SIGTERM)
+    def _ask_to_end(self) -> None:
+        """SIGTERM, and some time to tidy up."""
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
         until = time.monotonic() + _KILL_WAIT_SECONDS
-        while self._processes() and time.monotonic() < until:
+        while not self._is_bare() and time.monotonic() < until:
             time.sleep(_LOOK_SECONDS)
-        self._signal(signal.SIGKILL)
+
+    def _sweep(self) -> None:
+        """SIGKILL, until nothing is left."""
+        until = time.monotonic() + _SWEEP_SECONDS
+        while not self._is_bare():
+            for process in self._processes():
+                with contextlib.suppress(psutil.Error, OSError):
+                    # The whole group at once: a process that forks all the time is another one before its number is used.
+                    group = os.getpgid(process.pid)
+                    if group != os.getpgrp():
+                        os.killpg(group, signal.SIGKILL)
+            if time.monotonic() > until:
+                _tell(f"job {self._job.id}: {len(self._processes())} process(es) don't end")
+                return
+            time.sleep(_LOOK_SECONDS / 10)
         self._waiter.join()
+
+    def _is_bare(self) -> bool:
+        """Whether nothing of the job is left. On Linux the kernel knows: all of it are children of this process, or theirs."""
+        if self._waiter.is_alive():
+            return False
+        if sys.platform != "linux":
+            return not self._processes()
+        try:
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                pass
+        except ChildProcessError:
+            return True
+        return False
 
 
 def _adopt_orphans() -> None:

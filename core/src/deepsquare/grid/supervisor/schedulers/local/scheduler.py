@@ -40,6 +40,7 @@ _log = logging.getLogger(__name__)
 _MEMORY_SHARE = 0.9
 _PROGRAMS = ("srun", "scontrol")
 _STOP_SECONDS = 30.0
+_ORPHAN_SECONDS = 5.0
 _LOOK_SECONDS = 0.1
 
 _PHASES = {
@@ -96,7 +97,6 @@ class Local:
                 output=job.output,
                 environment=self._environment(job),
                 script=job.script,
-                owner=self._owner,
             )
 
         try:
@@ -180,10 +180,20 @@ def stop(folder: Path) -> None:
     """End every job of a local scheduler and wait for that; nothing runs on afterwards.
 
     Raises:
-        SchedulerError: a job does not end.
+        SchedulerError: a job does not end, or the queue can't be read or written.
     """
     if not (folder / "queue.db").exists():
         return
+    try:
+        _stop(folder)
+    except sqlite3.Error as error:
+        raise SchedulerError(
+            f"jobs of the local scheduler may still run, since its queue {folder / 'queue.db'} can't be used: {error}. Make room "
+            "on the disk and try again, or end them yourself"
+        ) from None
+
+
+def _stop(folder: Path) -> None:
     with contextlib.closing(JobQueue(folder)) as queue:
         until = time.monotonic() + _STOP_SECONDS
         # Also runners that have noted the end, and are about to go.
@@ -201,12 +211,12 @@ def stop(folder: Path) -> None:
 
 def _make(folder: Path, owner: tuple[int, int] | None) -> Host:
     """The scheduler's folder: its queue for itself alone, programs and scripts for the account of the jobs, too."""
-    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     # Names of scripts are numbers: what others can't list, they could guess, but each is its owner's alone.
-    (folder / "scripts").mkdir(mode=0o711, exist_ok=True)
-    (folder / "runners").mkdir(mode=0o700, exist_ok=True)
     programs = folder / "programs"
-    programs.mkdir(mode=0o755, exist_ok=True)
+    for path, mode in ((folder, 0o711), (folder / "scripts", 0o711), (folder / "runners", 0o700), (programs, 0o755)):
+        path.mkdir(parents=True, exist_ok=True)
+        # Whatever the umask is.
+        path.chmod(mode)
     for name in _PROGRAMS:
         # Out of the package, which may lie in a home that the account of the jobs can't enter.
         new = programs / f".{name}"
@@ -225,7 +235,9 @@ def _make(folder: Path, owner: tuple[int, int] | None) -> Host:
 
 def _end_orphan(queue: JobQueue, job: QueuedJob) -> None:
     """End what a killed runner has left of its job: nobody holds it to its limits any more."""
-    while processes := processes_of(job):
+    until = time.monotonic() + _ORPHAN_SECONDS
+    # What can't be ended, such as what a job has started as another account, holds up no other job.
+    while (processes := processes_of(job)) and time.monotonic() < until:
         for process in processes:
             with contextlib.suppress(psutil.Error):
                 process.kill()
