@@ -9,6 +9,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +96,10 @@ def newcomer() -> Iterator[Newcomer]:
         yield made
     finally:
         subprocess.run(["pkill", "-KILL", "-u", name], check=False)
+        until = time.monotonic() + 10
+        while subprocess.run(["pgrep", "-u", name], check=False, capture_output=True).returncode == 0:
+            assert time.monotonic() < until, f"processes of {name} don't end"
+            time.sleep(0.1)
         subprocess.run(["userdel", "--remove", name], check=True, capture_output=True)
 
 
