@@ -275,7 +275,7 @@ class TestTheClient:
 
     @pytest.mark.parametrize("answer", [httpx.ConnectError("refused"), httpx.Response(502)])
     async def test_gives_up_in_the_end(self, workflow, customer, answer, monkeypatch):
-        monkeypatch.setattr("deepsquare.client.sbatch._ATTEMPTS", 2)
+        monkeypatch.setattr("deepsquare.client.sbatch._RETRY_SECONDS", 0.3)
         with pytest.raises(ConnectionFailedError, match=r"api\.example"):
             await self.submit(self.answering(answer), workflow, customer)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from deepsquare.chain.wallet import Wallet
 from deepsquare.errors import ApiError, ConnectionFailedError
@@ -21,8 +22,10 @@ from deepsquare.wire.messages import (
     submit_text,
 )
 
-_ATTEMPTS = 6
-_MAX_WAIT_SECONDS = 5.0
+_log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 20.0
+_TELL_AT_ATTEMPT = 4
 _TIMEOUT_SECONDS = 30.0
 
 
@@ -42,8 +45,8 @@ async def submit_workflow(
 ) -> str:
     """Submit a workflow, signed by the customer; the sbatch API keeps its script.
 
-    Connections that fail and answers that tell of a passing trouble (5xx, 429) are retried a few times. A retry after a lost
-    answer leaves a second script behind, which nobody can use and which is forgotten.
+    Connections that fail and answers that tell of a passing trouble (5xx, 429) are retried for 20 seconds, in which a
+    service is restarted. A retry after a lost answer leaves a second script behind, which nobody can use and which is forgotten.
 
     Args:
         url: the address of the GraphQL endpoint.
@@ -67,8 +70,9 @@ async def submit_workflow(
         try:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception(_is_passing),
-                stop=stop_after_attempt(_ATTEMPTS),
-                wait=wait_random_exponential(multiplier=0.2, max=_MAX_WAIT_SECONDS),
+                wait=wait_exponential_jitter(multiplier=0.1, max=3),
+                stop=stop_after_delay(_RETRY_SECONDS),
+                before_sleep=lambda state: _tell(url, state),
                 reraise=True,
             ):
                 with attempt:
@@ -80,7 +84,8 @@ async def submit_workflow(
             raise ApiError(f"{url!r} is not the address of an sbatch API: {error}") from None
         except httpx.HTTPStatusError as error:
             raise ConnectionFailedError(
-                f"the sbatch API at {_origin(url)} answers {error.response.status_code}, also after {_ATTEMPTS} attempts"
+                f"the sbatch API at {_origin(url)} answers {error.response.status_code}, also after "
+                f"{_RETRY_SECONDS:.0f} s of retries. Nothing was bought"
             ) from None
         except httpx.HTTPError as error:
             # Without the cause: it carries the request, and with that the workflow.
@@ -89,6 +94,12 @@ async def submit_workflow(
                 "For a local grid: deepsquare grid status"
             ) from None
     return _script_id(response)
+
+
+def _tell(url: str, state: RetryCallState) -> None:
+    """Say why it takes long, once a request, when it is clear that it does."""
+    if state.attempt_number == _TELL_AT_ATTEMPT:
+        _log.warning("the sbatch API at %s can't be reached; trying for %.0f s", _origin(url), _RETRY_SECONDS)
 
 
 def _headers(wallet: Wallet, body: bytes) -> dict[str, str]:
