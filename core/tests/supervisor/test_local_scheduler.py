@@ -18,6 +18,7 @@ import psutil
 import pytest
 from deepsquare.compiler import compile_workflow
 from deepsquare.errors import ConfigError
+from deepsquare.grid.supervisor.hosts.local import own_account
 from deepsquare.grid.supervisor.schedulers.base import BatchJob, BatchState, Phase, RefusedError
 from deepsquare.grid.supervisor.schedulers.local import runner
 from deepsquare.grid.supervisor.schedulers.local.queue import JobQueue
@@ -46,7 +47,8 @@ class Machine:
         self.jobs += 1
         output = self.output(self.jobs)
         output.touch(mode=0o600)
-        os.chown(output, self.scheduler.uid, self.scheduler.gid)
+        account = own_account(ACCOUNT)
+        os.chown(output, account.uid, account.gid)
         resources = {"tasks": tasks, "cpusPerTask": cpus, "memPerCpu": mem_mb, "gpus": 0}
         run = {"command": command, "resources": {"tasks": tasks}}
         return await self.scheduler.submit(
@@ -58,6 +60,7 @@ class Machine:
                 cpus_per_task=cpus,
                 mem_per_cpu_mb=mem_mb,
                 gpus=gpus,
+                account=account,
                 output=output,
                 variables={"DEEPSQUARE_SHARED_ROOT": str(self.folder / "shared")},
             )
@@ -126,7 +129,7 @@ async def test_a_job_runs_as_the_account_in_its_own_scratch_and_leaves_nothing(m
     assert (ended.phase, ended.exit_code, ended.signal) == (Phase.COMPLETED, 0, 0)
     user, umask, directory, node = machine.lines()
     assert (user, umask) == (ACCOUNT, "0077")
-    assert directory == f"{machine.folder}/shared/{machine.scheduler.uid}/0x1.{job}"
+    assert directory == f"{machine.folder}/shared/{own_account(ACCOUNT).uid}/0x1.{job}"
     assert node == os.uname().nodename.split(".")[0]
     assert not Path(directory).exists()
     assert not list((machine.folder / "scheduler" / "scripts").iterdir())

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import pytest
 from deepsquare.errors import ConfigError, SchedulerError
+from deepsquare.grid.supervisor.hosts.local import own_account
 from deepsquare.grid.supervisor.schedulers.base import Phase
-from deepsquare.grid.supervisor.schedulers.slurm import Slurm, _gpus, _parse
+from deepsquare.grid.supervisor.schedulers.slurm.answers import gpus, parse
 
 JOB = "0x" + "0" * 63 + "1"
 
 
-def line(state: str, start: str, end: str, code: int, reason: str, nodes: str = "n1") -> str:
-    return "\x1f".join(["17", JOB, state, start, end, str(code), nodes, reason]) + "\x1f"
+def line(
+    state: str, start: str, end: str, code: int | str, reason: str, *, nodes: str = "n1", limit: str = "1:00"
+) -> str:
+    return "\x1f".join(["17", JOB, state, start, end, str(code), nodes, limit, reason]) + "\x1f"
 
 
 @pytest.mark.parametrize(
@@ -28,7 +31,7 @@ def line(state: str, start: str, end: str, code: int, reason: str, nodes: str = 
     ],
 )
 def test_states_of_slurm(state: str, code: int, phase: Phase, exit_code: int, signal: int) -> None:
-    name, found = _parse(line(state, "1795531625", "1795531626", code, "None"))
+    name, found = parse(line(state, "1795531625", "1795531626", code, "None"), "squeue")
     assert name == JOB
     assert (found.phase, found.exit_code, found.signal) == (phase, exit_code, signal)
     assert found.start_time == 1795531625
@@ -37,31 +40,64 @@ def test_states_of_slurm(state: str, code: int, phase: Phase, exit_code: int, si
 
 
 def test_times_that_are_not_there_yet() -> None:
-    _, found = _parse(line("PENDING", "N/A", "N/A", 0, "Resources", nodes=""))
+    _, found = parse(line("PENDING", "N/A", "N/A", 0, "Resources", nodes=""), "squeue")
     assert (found.start_time, found.end_time, found.reason) == (0, 0, "PENDING (Resources)")
 
 
 def test_a_job_that_never_had_a_node_never_started() -> None:
-    _, waiting = _parse(line("PENDING", "1795531625", "1795531685", 0, "Priority", nodes=""))
-    _, cancelled = _parse(line("CANCELLED", "1795531625", "1795531625", 0, "Priority", nodes=""))
+    _, waiting = parse(line("PENDING", "1795531625", "1795531685", 0, "Priority", nodes=""), "squeue")
+    _, cancelled = parse(line("CANCELLED", "1795531625", "1795531625", 0, "Priority", nodes=""), "squeue")
     assert (waiting.start_time, cancelled.start_time) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "phase", "exit_code", "signal"),
+    [
+        ("COMPLETED", "0:0", Phase.COMPLETED, 0, 0),
+        ("FAILED", "3:0", Phase.FAILED, 3, 0),
+        ("CANCELLED by 1000", "0:15", Phase.CANCELLED, 0, 15),
+        ("OUT_OF_MEMORY", "0:125", Phase.FAILED, 0, 125),
+        ("TIMEOUT", "0:0", Phase.TIMED_OUT, 0, 0),
+    ],
+)
+def test_states_of_the_accounting(state: str, code: str, phase: Phase, exit_code: int, signal: int) -> None:
+    _, found = parse(line(state, "1795531625", "1795531626", code, ""), "sacct")
+    assert (found.phase, found.exit_code, found.signal) == (phase, exit_code, signal)
+    _, never = parse(line("CANCELLED by 0", "None", "1795531626", "0:0", "None", nodes="None assigned"), "sacct")
+    assert (never.phase, never.start_time) == (Phase.CANCELLED, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        ("1:00", 1),
+        ("0:30", 0),
+        ("1:02:00", 62),
+        ("2-00:00:00", 2880),
+        ("UNLIMITED", None),
+        ("NOT_SET", None),
+        ("", None),
+    ],
+)
+def test_time_limits(text: str, minutes: int | None) -> None:
+    assert parse(line("RUNNING", "1", "N/A", 0, "None", limit=text), "squeue")[1].minutes == minutes
 
 
 def test_a_line_that_is_not_understood_is_an_error() -> None:
     with pytest.raises(SchedulerError, match="not understood"):
-        _parse("slurm_load_jobs error")
+        parse("slurm_load_jobs error", "squeue")
 
 
 @pytest.mark.parametrize(
-    ("gres", "gpus"),
+    ("gres", "count"),
     [("(null)", 0), ("gpu:4", 4), ("gpu:a100:4(S:0-1),shard:8", 4), ("gpu:a100:2,gpu:v100:1", 3), ("gpu", 1)],
 )
-def test_gpus_of_a_node(gres: str, gpus: int) -> None:
-    assert _gpus(gres) == gpus
+def test_gpus_of_a_node(gres: str, count: int) -> None:
+    assert gpus(gres) == count
 
 
 def test_jobs_never_run_as_root() -> None:
     with pytest.raises(ConfigError, match="never run as root"):
-        Slurm(account="root")
+        own_account("root")
     with pytest.raises(ConfigError, match="does not exist"):
-        Slurm(account="nobody-of-that-name")
+        own_account("nobody-of-that-name")

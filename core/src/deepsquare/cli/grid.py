@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,7 +15,7 @@ from deepsquare.cli.app import EXIT_NOT_FINISHED, fail
 from deepsquare.cli.show import Json, print_json
 
 if TYPE_CHECKING:
-    from deepsquare.grid.config import GridConfig
+    from deepsquare.grid.config import GridConfig, SshConfig
 
 app = typer.Typer(no_args_is_help=True, help="Run a complete grid on this machine: chain, contracts and all services.")
 
@@ -36,6 +37,7 @@ Cluster = Annotated[
         help="A folder with `up` and `down` scripts of a private Slurm cluster, such as integration/slurm-cluster (root)."
     ),
 ]
+_SSH_ADDRESS = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?P<host>[^@:\s]+|\[[0-9a-fA-F:]+\])(?::(?P<port>\d{1,5}))?")
 _SERVICES = ("logger", "sbatch-api", "metascheduler", "supervisor")
 
 
@@ -67,6 +69,46 @@ def up(
     cluster: Cluster = None,
     slurm_conf: Annotated[Path | None, typer.Option(help="The slurm.conf of a running cluster to use instead.")] = None,
     partition: Annotated[str | None, typer.Option(help="The partition for jobs. [default: main]")] = None,
+    ssh: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[USER@]HOST[:PORT]", help="Run Slurm's commands there, over SSH; its host key must be known."
+        ),
+    ] = None,
+    ssh_key: Annotated[
+        Path | None, typer.Option(help="The private key for --ssh. [default: as ssh has it, agent included]")
+    ] = None,
+    ssh_known_hosts: Annotated[
+        Path | None, typer.Option(help="The file with the host's key for --ssh. [default: ~/.ssh/known_hosts]")
+    ] = None,
+    account: Annotated[
+        str | None,
+        typer.Option(help="The Unix account that jobs run as, never root. [default: for root one made for the grid]"),
+    ] = None,
+    account_command: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROGRAM",
+            help="A program on the cluster that gives each customer an account of its own: it gets the customer's address, "
+            "makes the account if need be, and prints its name.",
+        ),
+    ] = None,
+    shared_folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder that all nodes of the cluster see, for scratch and output of jobs. [default: in the state folder]"
+        ),
+    ] = None,
+    poll: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", min=0.1, help="How often Slurm is asked while there are jobs. [default: 0.5]"),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="A label of the provider, beside those that are detected; may be repeated."
+        ),
+    ] = None,
     runtime: Annotated[Path | None, typer.Option(help="A Python environment to put first on the PATH of jobs.")] = None,
     context: Annotated[str | None, typer.Option(help="The name of the context to write. [default: local]")] = None,
     without: Annotated[
@@ -87,6 +129,8 @@ def up(
       sudo deepsquare grid up --cluster integration/slurm-cluster
 
       deepsquare grid up --state ~/second --context second --scheduler local
+
+      deepsquare grid up --ssh ops@login.example.org --account pipelines --shared-folder /shared/deepsquare --poll 5
     """
     from deepsquare.grid.local.control import Settings
     from deepsquare.grid.local.control import up as start
@@ -102,6 +146,12 @@ def up(
             cluster=cluster.absolute() if cluster else None,
             slurm_conf=slurm_conf.absolute() if slurm_conf else None,
             partition=partition,
+            ssh=_ssh(ssh, ssh_key, ssh_known_hosts),
+            account=account,
+            account_command=account_command,
+            shared_folder=shared_folder.absolute() if shared_folder else None,
+            poll_seconds=poll,
+            labels=_labels(label) if label else None,
             runtime=runtime.absolute() if runtime else None,
             without=frozenset(without or ()),
         ),
@@ -110,6 +160,37 @@ def up(
     print(
         f"grid up: context {config.context}, chain {config.rpc_url}, sbatch API http://{config.sbatch_endpoint}/graphql"
     )
+
+
+def _ssh(address: str | None, key: Path | None, known_hosts: Path | None) -> SshConfig | None:
+    from deepsquare.grid.config import SshConfig
+
+    if address is None:
+        if key is not None or known_hosts is not None:
+            fail("--ssh-key and --ssh-known-hosts need --ssh: the machine with Slurm's commands", 2)
+        return None
+    found = _SSH_ADDRESS.fullmatch(address)
+    if found is None:
+        fail(f"--ssh {address!r}: [USER@]HOST[:PORT] is meant, such as ops@login.example.org:22", 2)
+    for path in (key, known_hosts):
+        if path is not None and not path.is_file():
+            fail(f"there is no file {path}", 2)
+    return SshConfig(
+        host=found["host"],
+        user=found["user"],
+        port=int(found["port"]) if found["port"] else None,
+        key=key.absolute() if key else None,
+        known_hosts=known_hosts.absolute() if known_hosts else None,
+    )
+
+
+def _labels(texts: list[str]) -> dict[str, str]:
+    labels = dict(text.partition("=")[::2] for text in texts)
+    for text in texts:
+        key, _, value = text.partition("=")
+        if not key or not value:
+            fail(f"--label {text!r}: KEY=VALUE is meant, such as region=ch", 2)
+    return labels
 
 
 @app.command()

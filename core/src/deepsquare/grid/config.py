@@ -34,6 +34,18 @@ class ProviderPrices(BaseModel):
     mem_mb: int = 80_000_000_000_000
 
 
+class SshConfig(BaseModel):
+    """The machine of the cluster on which Slurm's commands run; None leaves it to the user's own SSH configuration."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+    key: Path | None = None
+    known_hosts: Path | None = None
+
+
 class GridConfig(BaseModel):
     """Everything that the services of one host need; keys are in files of their own below `state`."""
 
@@ -47,9 +59,19 @@ class GridConfig(BaseModel):
     scheduler: Literal["slurm", "local"] = "slurm"
     slurm_conf: Path | None = None
     """None: the cluster that Slurm's commands find by themselves."""
+    ssh: SshConfig | None = None
+    """None: Slurm's commands run on this host."""
     partition: str = "main"
     account: str
-    """The Unix account that jobs run as."""
+    """The Unix account that jobs run as, if customers don't get one each."""
+    account_command: str | None = None
+    """A program on the cluster that gives each customer an account (`deepsquare.grid.supervisor.accounts`)."""
+    shared_folder: Path | None = None
+    """A folder that all nodes of the cluster see, for scratch and output of jobs; None: below `state`."""
+    poll_seconds: float = 0.5
+    """How often Slurm and the output of jobs are looked at while there are jobs."""
+    labels: dict[str, str] = {}
+    """The provider's labels beside those that are detected, which they replace."""
     made_account: bool = False
     """The account was made for this grid, and goes with it."""
     cluster: Path | None = None
@@ -81,8 +103,8 @@ class GridConfig(BaseModel):
 
     @property
     def jobs_folder(self) -> Path:
-        """Where jobs have their scratch and caches."""
-        return self.state / "jobs"
+        """Where jobs have their scratch, their caches and their output."""
+        return self.shared_folder or self.state / "jobs"
 
     @property
     def scheduler_folder(self) -> Path:

@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from filelock import FileLock, Timeout
 
@@ -20,6 +21,10 @@ from deepsquare.grid.keys import open_key
 from deepsquare.grid.logger import GridLogger
 from deepsquare.grid.metascheduler.metascheduler import MetaScheduler
 from deepsquare.grid.sbatch_api import SbatchApi
+from deepsquare.grid.supervisor.accounts import Accounts, OwnAccounts, SharedAccount
+from deepsquare.grid.supervisor.folders import JobFolders
+from deepsquare.grid.supervisor.hosts.base import Host
+from deepsquare.grid.supervisor.hosts.local import LocalHost
 from deepsquare.grid.supervisor.log_writer import LogWriter
 from deepsquare.grid.supervisor.schedulers.base import Scheduler
 from deepsquare.grid.supervisor.schedulers.local.scheduler import Local
@@ -111,38 +116,79 @@ async def run_metascheduler(config: GridConfig, ready: Ready) -> None:
 
 async def run_supervisor(config: GridConfig, ready: Ready) -> None:
     """The provider's supervisor."""
-    scheduler = open_scheduler(config)
     wallet = open_key(config.state, "provider")
     folder = config.state / "supervisor"
     folder.mkdir(exist_ok=True)
-    # Whatever the umask is: the account of the jobs passes through it to its output.
+    # Whatever the umask is: the hook of Slurm's controller passes through it.
     folder.chmod(0o711)
-    writer = LogWriter(config.logger_endpoint, wallet)
     lock = FileLock(folder / "lock", timeout=0, mode=0o600)
     try:
         lock.acquire()
     except Timeout:
         raise ConfigError(f"another supervisor works on {folder} already; two would submit jobs twice") from None
-    try:
-        await _supervise(config, ready, scheduler, wallet, folder, writer)
-    finally:
-        await writer.close()
-        lock.release()
+    async with AsyncExitStack() as stack:
+        stack.callback(lock.release)
+        cluster = await stack.enter_async_context(open_cluster(config))
+        writer = LogWriter(config.logger_endpoint, wallet)
+        stack.push_async_callback(writer.close)
+        market = await stack.enter_async_context(open_market(config, "provider"))
+        await cluster.folders.prepare()
+        await _supervise(config, ready, cluster, wallet, market, writer)
 
 
-def open_scheduler(config: GridConfig) -> Scheduler:
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The machine with the batch scheduler, and what is on it."""
+
+    host: Host
+    accounts: Accounts
+    folders: JobFolders
+    scheduler: Scheduler
+
+
+@asynccontextmanager
+async def open_cluster(config: GridConfig) -> AsyncIterator[Cluster]:
     """The batch scheduler of a grid.
 
     Raises:
-        ConfigError: the account of its jobs does not exist.
+        ConfigError: the account of its jobs does not exist, or is none for jobs.
+        ConnectionFailedError: its machine can't be reached.
     """
-    if config.scheduler == "local":
-        return Local(config.scheduler_folder, account=config.account)
-    return Slurm(account=config.account, partition=config.partition, slurm_conf=config.slurm_conf)
+    host = open_host(config)
+    try:
+        folders = JobFolders(host, PurePosixPath(config.jobs_folder))
+        accounts: Accounts
+        if config.account_command is None:
+            accounts = SharedAccount(await host.account(config.account))
+        else:
+            accounts = OwnAccounts(host, config.account_command, state=config.state / "supervisor" / "accounts.db")
+        scheduler: Scheduler
+        if config.scheduler == "local":
+            scheduler = Local(config.scheduler_folder, account=config.account)
+        else:
+            conf = None if config.slurm_conf is None else str(config.slurm_conf)
+            scheduler = Slurm(host, accounts, partition=config.partition, slurm_conf=conf)
+        try:
+            yield Cluster(host, accounts, folders, scheduler)
+        finally:
+            accounts.close()
+    finally:
+        await host.close()
+
+
+def open_host(config: GridConfig) -> Host:
+    """The machine on which the batch scheduler's commands run; nothing is connected yet."""
+    if config.ssh is None:
+        return LocalHost()
+    # Heavy, and of no use to most.
+    from deepsquare.grid.supervisor.hosts.ssh import SshAddress, SshHost
+
+    ssh = config.ssh
+    return SshHost(SshAddress(ssh.host, user=ssh.user, port=ssh.port, key=ssh.key, known_hosts=ssh.known_hosts))
 
 
 async def _supervise(
-    config: GridConfig, ready: Ready, scheduler: Scheduler, wallet: Wallet, folder: Path, writer: LogWriter
+    config: GridConfig, ready: Ready, cluster: Cluster, wallet: Wallet, market: Market, writer: LogWriter
 ) -> None:
     async def fetch(job_id: bytes, location_hash: str, customer: str) -> str:
         script, _ = await fetch_script(
@@ -157,34 +203,31 @@ async def _supervise(
     async def ship(job_id: bytes, customer: str, lines: Sequence[tuple[bytes, int, int]]) -> None:
         await writer.write(to_hex(job_id), customer, lines)
 
-    async with open_market(config, "provider") as market:
-        services = Services(
-            market=market,
-            ws_url=config.ws_url,
-            scheduler=scheduler,
-            spool=Spool(folder / "spool", uid=scheduler.uid, gid=scheduler.gid),
-            fetch_script=fetch,
-            ship_lines=ship,
-            variables=late_bound(config),
-        )
-        supervisor = Supervisor(services, state=folder / "journal.db")
-        prices = config.prices
-        await supervisor.register(
-            Prices(gpu=prices.gpu, cpu=prices.cpu, mem=prices.mem_mb),
-            [Label("os", "linux"), Label("scheduler", config.scheduler)],
-        )
-        ready()
-        await supervisor.run()
+    services = Services(
+        market=market,
+        ws_url=config.ws_url,
+        scheduler=cluster.scheduler,
+        accounts=cluster.accounts,
+        folders=cluster.folders,
+        spool=Spool(cluster.host, cluster.folders.spool),
+        fetch_script=fetch,
+        ship_lines=ship,
+        variables=late_bound(config, cluster.folders),
+        poll_seconds=config.poll_seconds,
+    )
+    supervisor = Supervisor(services, state=config.state / "supervisor" / "journal.db")
+    prices = config.prices
+    await supervisor.register(
+        Prices(gpu=prices.gpu, cpu=prices.cpu, mem=prices.mem_mb),
+        [Label("os", "linux"), Label("scheduler", config.scheduler)],
+    )
+    ready()
+    await supervisor.run()
 
 
-def late_bound(config: GridConfig) -> dict[str, str]:
+def late_bound(config: GridConfig, folders: JobFolders) -> dict[str, str]:
     """The values of the variables that scripts leave to the provider (`deepsquare.compiler`)."""
-    folder = config.jobs_folder
-    values = {
-        "DEEPSQUARE_SHARED_ROOT": folder / "shared",
-        "DEEPSQUARE_PERSISTENT_ROOT": folder / "persistent",
-        "DEEPSQUARE_WORLD_TMP_ROOT": folder / "world-tmp",
-        "DEEPSQUARE_DISK_ROOT": folder / "disk",
+    values = folders.variables() | {
         "DEEPSQUARE_RUNTIME": config.runtime,
     }
     assert values.keys() == set(LATE_BOUND)

@@ -13,7 +13,7 @@ from deepsquare.grid.config import GridConfig
 from deepsquare.grid.keys import open_key
 from deepsquare.grid.local.cluster import trouble_with_slurm
 from deepsquare.grid.local.control import running_pid
-from deepsquare.grid.services import open_scheduler
+from deepsquare.grid.services import open_cluster
 
 _LEAST_FREE_BYTES = 1 << 30
 _KEYS = ("admin", "metascheduler", "provider")
@@ -31,15 +31,24 @@ async def operator_checks(state: Path) -> Checks:
     yield _process(state)
 
     async def scheduler() -> str:
-        trouble = await asyncio.to_thread(trouble_with_slurm, config) if config.scheduler == "slurm" else None
+        trouble = None
+        if config.scheduler == "slurm" and config.ssh is None:
+            trouble = await asyncio.to_thread(trouble_with_slurm, config)
         if trouble is not None:
             raise GridError(f"{trouble}; start it, or what the grid has of its own: deepsquare grid up --state {state}")
-        hardware = await open_scheduler(config).probe()
-        return f"{config.scheduler}, {hardware.nodes} node(s), {sum(hardware.cpus)} CPUs, {sum(hardware.mem_mb)} MB"
+        async with open_cluster(config) as opened:
+            hardware = await opened.scheduler.probe()
+        where = "" if config.ssh is None else f" on {config.ssh.host}"
+        return (
+            f"{config.scheduler}{where}, {hardware.nodes} node(s), {sum(hardware.cpus)} CPUs, {sum(hardware.mem_mb)} MB"
+        )
 
     async def account() -> str:
+        if config.account_command is not None:
+            return f"jobs run as accounts that {config.account_command} makes"
         try:
-            pwd.getpwnam(config.account)
+            if config.ssh is None:
+                pwd.getpwnam(config.account)
         except KeyError:
             raise GridError(f"{config.account} does not exist: deepsquare grid up --state {state} makes it") from None
         return f"jobs run as {config.account}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pwd
@@ -20,8 +21,8 @@ import psutil
 from filelock import FileLock, Timeout
 
 from deepsquare import contexts
-from deepsquare.errors import ConfigError, GridError
-from deepsquare.grid.config import FILE_NAME, GridConfig, Ports
+from deepsquare.errors import ConfigError, DeepSquareError, GridError
+from deepsquare.grid.config import FILE_NAME, GridConfig, Ports, SshConfig
 from deepsquare.grid.local import cluster
 from deepsquare.grid.local.accounts import account_name, make_account, remove_account
 from deepsquare.grid.local.processes import recorded
@@ -60,12 +61,20 @@ class Settings:
     cluster: Path | None = None
     slurm_conf: Path | None = None
     partition: str | None = None
+    ssh: SshConfig | None = None
     account: str | None = None
+    account_command: str | None = None
+    shared_folder: Path | None = None
+    poll_seconds: float | None = None
+    labels: dict[str, str] | None = None
     runtime: Path | None = None
     without: frozenset[str] = frozenset()
 
 
-_KEPT = ("context", "scheduler", "cluster", "slurm_conf", "partition", "runtime", "account")
+_KEPT = (
+    *("context", "scheduler", "cluster", "slurm_conf", "ssh", "partition", "runtime", "account", "account_command"),
+    *("shared_folder", "poll_seconds", "labels"),
+)
 
 
 def up(settings: Settings, report: Report) -> GridConfig:
@@ -77,6 +86,8 @@ def up(settings: Settings, report: Report) -> GridConfig:
     state = settings.state
     if settings.cluster is not None and os.geteuid() != 0:
         raise GridError("only root can start a private Slurm cluster: use sudo, or leave --cluster out")
+    if settings.cluster is not None and settings.ssh is not None:
+        raise GridError("--cluster starts a Slurm cluster here, and --ssh names one elsewhere: leave one of them out")
     if settings.cluster is not None and settings.scheduler == "local":
         raise GridError("--cluster starts a Slurm cluster, which --scheduler local doesn't use: leave one of them out")
     is_new = _make_folder(state)
@@ -135,7 +146,13 @@ def _start(settings: Settings, config: GridConfig | None, report: Report) -> Gri
             cluster_started = not cluster.is_up(config.cluster, state)
             config.slurm_conf = cluster.start(config.cluster, state)
         _choose_scheduler(settings, config, is_new, report)
-        if os.geteuid() == 0:
+        if config.account_command is not None:
+            if config.scheduler == "local":
+                raise GridError("--account-command needs Slurm: the local scheduler runs all jobs as one account")
+            report(f"each customer's jobs run as an account of their own, made by {config.account_command}")
+        elif config.ssh is not None:
+            report(f"jobs run as {config.account} there")
+        elif os.geteuid() == 0:
             account_made = make_account(config.account)
             config.made_account = config.made_account or account_made
             report(f"jobs run as {config.account}" + (", an account made for them" if account_made else ""))
@@ -143,7 +160,6 @@ def _start(settings: Settings, config: GridConfig | None, report: Report) -> Gri
             report(
                 f"jobs share your own account {config.account} and may read what you may: only root can give them another"
             )
-        _make_jobs_folder(config)
         config.save()
         _start_daemon(config, settings.without, report)
     except BaseException:
@@ -162,6 +178,7 @@ def down(state: Path, report: Report) -> None:
         GridError: something did not stop.
     """
     from deepsquare.grid.local.anvil import stop_stale
+    from deepsquare.grid.supervisor.folders import NAMES
     from deepsquare.grid.supervisor.schedulers.local.scheduler import stop as stop_jobs
 
     config = GridConfig.load(state) if state.exists() else None
@@ -183,7 +200,8 @@ def down(state: Path, report: Report) -> None:
             report("private Slurm cluster stopped")
         if config.made_account:
             # The next account may get another number: what this one leaves must not become another's.
-            shutil.rmtree(config.jobs_folder, ignore_errors=True)
+            for name in NAMES:
+                shutil.rmtree(config.jobs_folder / name, ignore_errors=True)
             remove_account(config.account)
             config.made_account = False
             config.save()
@@ -235,8 +253,17 @@ def _configure(settings: Settings, config: GridConfig | None, report: Report) ->
         value = getattr(settings, name)
         if value is not None:
             setattr(config, name, value)
+    if settings.ssh is not None and settings.account is None:
+        if settings.ssh.user in (None, "root"):
+            raise GridError("--ssh needs --account: the account of the cluster that jobs run as, never root")
+        assert settings.ssh.user is not None
+        config.account = settings.ssh.user
+    if settings.ssh is not None and config.shared_folder is None:
+        raise GridError(
+            "--ssh needs --shared-folder: a folder that all nodes of the cluster see, for scratch and output of jobs"
+        )
     if settings.scheduler == "local":
-        config.cluster = config.slurm_conf = None
+        config.cluster = config.slurm_conf = config.ssh = None
     for name, port in config.ports.model_dump().items():
         if not _is_free(port):
             setattr(config.ports, name, _free_port())
@@ -252,9 +279,12 @@ def _choose_scheduler(settings: Settings, config: GridConfig, is_new: bool, repo
     Raises:
         GridError: Slurm is to be used, and can't be.
     """
-    asked = settings.scheduler or ("slurm" if settings.cluster or settings.slurm_conf or settings.partition else None)
+    names_slurm = settings.cluster or settings.slurm_conf or settings.partition or settings.ssh
+    asked = settings.scheduler or ("slurm" if names_slurm else None)
     wanted = asked or (None if is_new else config.scheduler)
-    trouble = None if wanted == "local" else cluster.trouble_with_slurm(config)
+    trouble = None
+    if wanted != "local":
+        trouble = cluster.trouble_with_slurm(config) if config.ssh is None else _trouble_over_ssh(config)
     if wanted == "slurm" and trouble is not None:
         raise GridError(
             f"{trouble}. Start a private cluster with --cluster integration/slurm-cluster (root, Debian's slurm-wlm and munge), "
@@ -262,14 +292,30 @@ def _choose_scheduler(settings: Settings, config: GridConfig, is_new: bool, repo
         )
     config.scheduler = wanted or ("local" if trouble else "slurm")
     if config.scheduler == "slurm":
-        if any(character.isspace() or character in ",%" for character in str(config.state)):
+        if any(character.isspace() or character in ",%" for character in str(config.jobs_folder)):
             raise GridError(
-                f"the state folder {config.state} has a space, comma or % in its path, which Slurm can't take; choose another "
-                "with --state"
+                f"the folder of jobs {config.jobs_folder} has a space, comma or % in its path, which Slurm can't take; choose "
+                "another with --state or --shared-folder"
             )
-        report(f"scheduler: Slurm, partition {config.partition}")
+        where = "" if config.ssh is None else f" on {config.ssh.host} over SSH"
+        report(f"scheduler: Slurm{where}, partition {config.partition}")
     else:
         report(f"scheduler: local, on this machine alone ({trouble or 'as asked for'})")
+
+
+def _trouble_over_ssh(config: GridConfig) -> str | None:
+    from deepsquare.grid.services import open_cluster
+
+    async def look() -> None:
+        async with open_cluster(config) as opened:
+            await opened.scheduler.probe()
+
+    config.scheduler = "slurm"
+    try:
+        asyncio.run(look())
+    except DeepSquareError as error:
+        return str(error)
+    return None
 
 
 def _check_context(config: GridConfig) -> None:
@@ -328,13 +374,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _make_jobs_folder(config: GridConfig) -> None:
-    entry = pwd.getpwnam(config.account)
-    config.jobs_folder.mkdir(mode=0o700, exist_ok=True)
-    if os.geteuid() == 0:
-        os.chown(config.jobs_folder, entry.pw_uid, entry.pw_gid)
 
 
 def _start_daemon(config: GridConfig, without: Iterable[str], report: Report) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
-from pathlib import Path
+from pathlib import PurePosixPath
 
 from deepsquare.errors import GridError
+from deepsquare.grid.supervisor.hosts.base import Account, Host
 
 # Bounds the memory of a round, and the size of one message to the logger.
 _CHUNK_BYTES = 1 << 20
@@ -18,40 +17,33 @@ _LEAST_FREE_BYTES = 16 << 20
 
 
 class Spool:
-    """A folder of output files. The account of the jobs can pass through it and write its files, but neither list nor add any."""
+    """A folder of output files on a host. The accounts of jobs can write their own files, but neither list nor add any."""
 
-    def __init__(self, folder: Path, *, uid: int, gid: int) -> None:
-        self._folder, self._uid, self._gid = folder, uid, gid
-        folder.mkdir(mode=0o710, parents=True, exist_ok=True)
-        folder.chmod(0o710)
-        if os.geteuid() == 0:
-            os.chown(folder, 0, gid)
+    def __init__(self, host: Host, folder: PurePosixPath) -> None:
+        """`folder` is there (`JobFolders.prepare`)."""
+        self._host, self._folder = host, folder
 
-    def path(self, job_name: str) -> Path:
+    def path(self, job_name: str) -> PurePosixPath:
         """The output file of a job."""
         return self._folder / f"{job_name}.out"
 
-    def create(self, job_name: str) -> Path:
-        """Make the output file, readable and writable for the jobs' account only; one that is there is kept.
+    async def create(self, job_name: str, owner: Account) -> PurePosixPath:
+        """Make the output file, readable and writable for the job's account only; one that is there is kept.
 
         Raises:
             GridError: the disk is full or the folder is gone.
+            ConnectionFailedError: the host can't be reached.
         """
         path = self.path(job_name)
         try:
-            if self.is_full():
+            if await self.is_full():
                 raise GridError(f"the disk of {self._folder} is full: make room, or jobs can't run")
-            descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
-            try:
-                if os.geteuid() == 0:
-                    os.fchown(descriptor, self._uid, self._gid)
-            finally:
-                os.close(descriptor)
+            await self._host.create(path, owner)
         except OSError as error:
             raise GridError(f"the output file {path} can't be made: {error.strerror}") from None
         return path
 
-    def read(self, job_name: str, offset: int, *, final: bool) -> list[tuple[bytes, int, int]]:
+    async def read(self, job_name: str, offset: int, *, final: bool) -> list[tuple[bytes, int, int]]:
         """The complete lines behind `offset`, at most 2,000 lines and a megabyte of them.
 
         Args:
@@ -63,13 +55,7 @@ class Spool:
             For each line: its bytes without the newline, the time in ns at which it was seen, and the offset just behind it. A
             line longer than 32 KiB comes in pieces.
         """
-        try:
-            descriptor = os.open(self.path(job_name), os.O_RDONLY | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return []
-        with os.fdopen(descriptor, "rb") as file:
-            file.seek(offset)
-            data = file.read(_CHUNK_BYTES)
+        data = await self._host.read(self.path(job_name), offset, _CHUNK_BYTES)
         now = time.time_ns()
         lines: list[tuple[bytes, int, int]] = []
         start = 0
@@ -87,17 +73,14 @@ class Spool:
             start = following
         return lines
 
-    def is_full(self) -> bool:
+    async def is_full(self) -> bool:
         """Whether the disk has no room for output."""
-        return shutil.disk_usage(self._folder).free < _LEAST_FREE_BYTES
+        return await self._host.free_bytes(self._folder) < _LEAST_FREE_BYTES
 
-    def size(self, job_name: str) -> int:
+    async def size(self, job_name: str) -> int:
         """How many bytes the output has, or 0 when there is none."""
-        try:
-            return self.path(job_name).lstat().st_size
-        except FileNotFoundError:
-            return 0
+        return await self._host.size(self.path(job_name))
 
-    def remove(self, job_name: str) -> None:
+    async def remove(self, job_name: str) -> None:
         """Remove the output of a job that the logger has whole."""
-        self.path(job_name).unlink(missing_ok=True)
+        await self._host.remove(self.path(job_name))

@@ -15,10 +15,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
+
 from deepsquare.chain.market import Market
 from deepsquare.chain.types import JobRecord, JobStatus, Label, Prices, to_hex
 from deepsquare.chain.watch import JobWatch
-from deepsquare.errors import ApiError, ConnectionFailedError, DeepSquareError, GridError
+from deepsquare.errors import ApiError, ConfigError, ConnectionFailedError, DeepSquareError, GridError, SchedulerError
+from deepsquare.grid.supervisor.accounts import Accounts
+from deepsquare.grid.supervisor.folders import JobFolders
 from deepsquare.grid.supervisor.journal import Entry, Stage, SupervisorJournal
 from deepsquare.grid.supervisor.schedulers.base import (
     BatchJob,
@@ -32,12 +36,16 @@ from deepsquare.grid.supervisor.spool import Spool
 
 _log = logging.getLogger(__name__)
 
-# How often the scheduler and the spool files are looked at while there are jobs, and the chain while there are none.
-_BUSY_SECONDS = 0.5
+# How often the chain is looked at while there are no jobs, when no event comes.
 _IDLE_SECONDS = 10.0
+_LONGEST_PAUSE_SECONDS = 15.0
 # A job whose sbatch was cut off may show up in the scheduler's answer later: sbatch goes on trying by itself for a while.
 _UNKNOWN_SECONDS = 75.0
 _TRY_AGAIN_SECONDS = 10.0
+_READ_BACK_SECONDS = 1.0
+# Accounting is asked about jobs that the scheduler doesn't list, and given up as absent only after long.
+_ASK_ACCOUNTING_SECONDS = 5.0
+_ACCOUNTING_AWAY_SECONDS = 3600.0
 # Lost answers to claims are found by reading the chain again.
 _RECOVER_SECONDS = 300.0
 _CLAIMS_A_ROUND = 16
@@ -71,11 +79,15 @@ class Services:
     market: Market
     ws_url: str | None
     scheduler: Scheduler
+    accounts: Accounts
+    folders: JobFolders
     spool: Spool
     fetch_script: FetchScript
     ship_lines: ShipLines
     variables: Mapping[str, str]
     """The late-bound variables of every script."""
+    poll_seconds: float = 0.5
+    """How often the scheduler and the spool files are looked at while there are jobs."""
 
 
 class Supervisor:
@@ -84,6 +96,7 @@ class Supervisor:
     def __init__(self, services: Services, *, state: Path) -> None:
         self._services = services
         self._market, self._scheduler, self._spool = services.market, services.scheduler, services.spool
+        self._accounts = services.accounts
         self._journal = SupervisorJournal(state)
         self._entries: dict[bytes, Entry] = {}
         self._wake = asyncio.Event()
@@ -92,6 +105,12 @@ class Supervisor:
         self._ended_at: dict[bytes, float] = {}
         self._topped_up: set[bytes] = set()
         self._recover_at = 0.0
+        self._ask_accounting_at = 0.0
+        self._accounting_away_since: float | None = None
+
+    def wake(self) -> None:
+        """Look at once: something has happened."""
+        self._wake.set()
 
     async def register(self, prices: Prices, labels: Sequence[Label]) -> None:
         """Announce this provider with the hardware that the scheduler has."""
@@ -113,14 +132,14 @@ class Supervisor:
             self._entries = self._journal.open_entries()
             # A top-up may have been claimed, and not been carried out.
             self._topped_up = set(self._entries)
+            patiently = AsyncRetrying(
+                retry=retry_if_exception_type(DeepSquareError),
+                wait=wait_exponential_jitter(multiplier=1, max=_LONGEST_PAUSE_SECONDS),
+                before_sleep=self._tell,
+            )
             while True:
-                try:
-                    await self._round()
-                except DeepSquareError as error:
-                    _log.warning("%s; trying again", error)
-                    self._recover_at = 0.0
-                    await asyncio.sleep(1)
-                timeout = _BUSY_SECONDS if self._entries else _IDLE_SECONDS
+                await patiently(self._round)
+                timeout = self._services.poll_seconds if self._entries else _IDLE_SECONDS
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), timeout)
                 self._wake.clear()
@@ -131,6 +150,11 @@ class Supervisor:
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)
             self._journal.close()
+
+    def _tell(self, state: RetryCallState) -> None:
+        assert state.outcome is not None
+        _log.warning("%s; trying again", state.outcome.exception())
+        self._recover_at = 0.0
 
     async def _watch(self, from_block: int) -> None:
         async for _ in JobWatch(self._market, self._services.ws_url, from_block=from_block).changes():
@@ -160,6 +184,7 @@ class Supervisor:
         await self._claim()
         states = await self._scheduler.states()
         await self._end_strays(states)
+        states += await self._accounted(states)
         records = await self._market.get_jobs(list(self._entries))
         limit = asyncio.Semaphore(_JOBS_AT_ONCE)
 
@@ -206,6 +231,28 @@ class Supervisor:
                 _log.warning("job %s has ended on chain; cancelling %s", name, state.scheduler_id)
                 await self._scheduler.cancel(state.scheduler_id)
 
+    async def _accounted(self, states: Sequence[tuple[str, BatchState]]) -> list[tuple[str, BatchState]]:
+        """The ends of jobs that the scheduler lists no more: a supervisor may have been away for longer than it remembers."""
+        missing = [
+            entry
+            for entry in self._entries.values()
+            if entry.stage is not Stage.CLAIMED and _own(entry, states) is None
+        ]
+        if not missing or time.monotonic() < self._ask_accounting_at:
+            return []
+        self._ask_accounting_at = time.monotonic() + _ASK_ACCOUNTING_SECONDS
+        ids = [entry.scheduler_id for entry in missing if entry.scheduler_id]
+        names = [to_hex(entry.job_id) for entry in missing if not entry.scheduler_id]
+        try:
+            found = await self._scheduler.accounted(ids, names)
+        except SchedulerError as error:
+            _log.warning("%s; asking the accounting again", error)
+            if self._accounting_away_since is None:
+                self._accounting_away_since = time.monotonic()
+            return []
+        self._accounting_away_since = None
+        return found
+
     def _keep(self, entry: Entry) -> None:
         self._journal.save(entry)
         if entry.stage is Stage.DONE:
@@ -225,7 +272,7 @@ class Supervisor:
             # Somebody else ended it on chain, or took it away: nothing of it may go on here.
             if state is not None and not state.phase.is_end:
                 await self._scheduler.cancel(state.scheduler_id)
-            self._finish(entry)
+            await self._finish(entry)
         elif entry.stage is Stage.CLAIMED:
             # Whatever has its name in the scheduler is not this job: without a line in the journal sbatch can't have run.
             if self._may_try(entry):
@@ -250,10 +297,13 @@ class Supervisor:
             await self._report(entry, record, JobStatus.FAILED, error="the grid has no script for it (any more)")
             return
         try:
-            output = self._spool.create(name)
-        except GridError as error:
+            account = await self._accounts.of(entry.customer)
+            await self._services.folders.admit(account)
+            output = await self._spool.create(name, account)
+        except (ConfigError, GridError) as error:
             _log.error("job %s: %s", name, error)
-            await self._report(entry, record, JobStatus.PANICKED, error="the provider has no room for its output")
+            reason = "the provider has no account or no room for its output"
+            await self._report(entry, record, JobStatus.PANICKED, error=reason)
             return
         # From here on only the scheduler knows whether the job was submitted; it is never submitted twice.
         entry.stage = Stage.SUBMITTING
@@ -269,6 +319,7 @@ class Supervisor:
                     cpus_per_task=definition.cpus_per_task,
                     mem_per_cpu_mb=definition.mem_per_cpu_mb,
                     gpus=definition.gpus,
+                    account=account,
                     output=output,
                     variables=self._services.variables,
                 )
@@ -276,7 +327,7 @@ class Supervisor:
         except RefusedError as error:
             _log.warning("job %s refused: %s", name, error)
             await self._market.refuse_job(entry.job_id)
-            self._finish(entry)
+            await self._finish(entry)
             return
         except NotSubmittedError:
             entry.stage = Stage.CLAIMED
@@ -289,8 +340,12 @@ class Supervisor:
 
     async def _unknown(self, entry: Entry, record: JobRecord) -> None:
         """The scheduler doesn't know a job that was, or may have been, submitted."""
-        since = self._unknown_since.setdefault(entry.job_id, time.monotonic())
-        if time.monotonic() - since >= _UNKNOWN_SECONDS and await self._ship(entry, ended=True):
+        now = time.monotonic()
+        since = self._unknown_since.setdefault(entry.job_id, now)
+        if self._accounting_away_since is not None and now - self._accounting_away_since < _ACCOUNTING_AWAY_SECONDS:
+            # What is not asked can't be unknown.
+            return
+        if now - since >= _UNKNOWN_SECONDS and await self._ship(entry, ended=True):
             await self._report(entry, record, JobStatus.PANICKED, error="the scheduler does not know it (any more)")
 
     async def _follow(self, entry: Entry, record: JobRecord, state: BatchState) -> None:
@@ -298,14 +353,15 @@ class Supervisor:
         if entry.stage is not Stage.SUBMITTED:
             entry.stage, entry.scheduler_id = Stage.SUBMITTED, state.scheduler_id
             self._keep(entry)
-        too_much = self._spool.size(to_hex(entry.job_id)) > _MOST_OUTPUT_BYTES
+        size = 0 if state.phase is Phase.QUEUED else await self._spool.size(to_hex(entry.job_id))
+        too_much = size > _MOST_OUTPUT_BYTES
         if (record.has_cancel_request or too_much) and not state.phase.is_end:
             await self._scheduler.cancel(state.scheduler_id)
         started = state.start_time > 0 and state.phase is not Phase.QUEUED
         if started and record.status is JobStatus.SCHEDULED:
             # Also for a job that has ended already: only what ran is billed, and only RUNNING jobs can finish.
             await self._market.set_job_status(entry.job_id, JobStatus.RUNNING)
-        shipped = await self._ship(entry, ended=state.phase.is_end)
+        shipped = size <= entry.log_offset or await self._ship(entry, ended=state.phase.is_end)
         # Last, and with patience: if the scheduler doesn't let us, the job is followed all the same.
         if entry.job_id in self._topped_up and not state.phase.is_end and self._may_try(entry):
             await self._extend(entry, record, state)
@@ -317,25 +373,30 @@ class Supervisor:
                 record,
                 JobStatus.FAILED if cut_off else _ENDS[state.phase],
                 minutes=-(-seconds // 60),
-                error=f"its output is larger than {_MOST_OUTPUT_BYTES >> 30} GiB" if cut_off else self._reason(state),
+                error=f"its output is larger than {_MOST_OUTPUT_BYTES >> 30} GiB"
+                if cut_off
+                else await self._reason(state),
                 exit_code=state.exit_code * 256 + state.signal,
             )
 
-    def _reason(self, state: BatchState) -> str:
+    async def _reason(self, state: BatchState) -> str:
         reason = _reason(state)
-        if state.phase is Phase.FAILED and self._spool.is_full():
+        if state.phase is Phase.FAILED and await self._spool.is_full():
             return f"{reason}; the provider's disk for output is full"
         return reason
 
     async def _extend(self, entry: Entry, record: JobRecord, state: BatchState) -> None:
-        """Give a job all the time that its credits buy by now."""
+        """Give a job all the time that its credits buy by now, until the scheduler itself says that it has it."""
         minutes = await self._minutes_of(record)
-        self._try_again_at[entry.job_id] = time.monotonic() + _TRY_AGAIN_SECONDS
-        if minutes > entry.minutes:
+        if state.minutes is None or state.minutes < minutes:
+            self._try_again_at[entry.job_id] = time.monotonic() + _TRY_AGAIN_SECONDS
             await self._scheduler.set_time_limit(state.scheduler_id, minutes)
-            _log.info("job %s may run for %d min now", to_hex(entry.job_id), minutes)
-            entry.minutes = minutes
-            self._keep(entry)
+            # Read back soon.
+            self._try_again_at[entry.job_id] = time.monotonic() + _READ_BACK_SECONDS
+            return
+        _log.info("job %s may run for %d min now", to_hex(entry.job_id), state.minutes)
+        entry.minutes = state.minutes
+        self._keep(entry)
         self._topped_up.discard(entry.job_id)
         self._try_again_at.pop(entry.job_id, None)
 
@@ -355,7 +416,7 @@ class Supervisor:
             if over:
                 _log.warning("job %s: the rest of its output, from byte %d, is not kept", name, entry.log_offset)
                 return True
-        lines = self._spool.read(name, entry.log_offset, final=ended)
+        lines = await self._spool.read(name, entry.log_offset, final=ended)
         if not lines:
             return True
         try:
@@ -367,7 +428,7 @@ class Supervisor:
         entry.log_offset = lines[-1][2]
         self._keep(entry)
         self._wake.set()
-        return ended and not self._spool.read(name, entry.log_offset, final=True)
+        return ended and not await self._spool.read(name, entry.log_offset, final=True)
 
     async def _report(
         self,
@@ -381,12 +442,13 @@ class Supervisor:
     ) -> None:
         await self._market.set_job_status(entry.job_id, status, minutes=minutes, error=error, exit_code=exit_code)
         _log.info("job %s ended: %s, %d min %s", to_hex(entry.job_id), status.name, minutes, error)
-        self._finish(entry)
+        await self._finish(entry)
 
-    def _finish(self, entry: Entry) -> None:
+    async def _finish(self, entry: Entry) -> None:
+        # First what can fail: the job's end is on chain, and the next round would come here again.
+        await self._spool.remove(to_hex(entry.job_id))
         entry.stage = Stage.DONE
         self._keep(entry)
-        self._spool.remove(to_hex(entry.job_id))
 
 
 def _own(entry: Entry, states: Sequence[tuple[str, BatchState]]) -> BatchState | None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import pwd
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Protocol
 
 from deepsquare.chain.types import Hardware
-from deepsquare.errors import ConfigError, SchedulerError
+from deepsquare.errors import SchedulerError
+from deepsquare.grid.supervisor.hosts.base import Account
 
 
 class Phase(Enum):
@@ -52,7 +52,9 @@ class BatchJob:
     cpus_per_task: int
     mem_per_cpu_mb: int
     gpus: int
-    output: Path
+    account: Account
+    """The Unix account that it runs as."""
+    output: PurePosixPath
     """The spool file of its output, there already and writable for the account."""
     variables: Mapping[str, str]
     """The script's late-bound variables."""
@@ -70,23 +72,8 @@ class BatchState:
     signal: int
     reason: str
     """The scheduler's own word for the state, such as OUT_OF_MEMORY."""
-
-
-def jobs_account(name: str) -> pwd.struct_passwd:
-    """The Unix account that jobs run as.
-
-    Raises:
-        ConfigError: there is none of that name, or it is root.
-    """
-    try:
-        entry = pwd.getpwnam(name)
-    except KeyError:
-        raise ConfigError(
-            f"the account {name!r} that jobs should run as does not exist; make it with useradd"
-        ) from None
-    if entry.pw_uid == 0:
-        raise ConfigError("jobs never run as root: name an unprivileged account")
-    return entry
+    minutes: int | None
+    """The time limit; None when there is none, or the scheduler doesn't tell."""
 
 
 class Scheduler(Protocol):
@@ -94,10 +81,6 @@ class Scheduler(Protocol):
 
     Every method raises `SchedulerError` when the scheduler can't be reached.
     """
-
-    uid: int
-    """The account that jobs run as."""
-    gid: int
 
     async def submit(self, job: BatchJob) -> str:
         """Submit and return the scheduler's id.
@@ -110,7 +93,16 @@ class Scheduler(Protocol):
         ...
 
     async def states(self) -> list[tuple[str, BatchState]]:
-        """All jobs of the own account that the scheduler knows, each with its name, oldest first, with one query."""
+        """All jobs of the jobs' accounts that the scheduler knows, each with its name, oldest first, with one query."""
+        ...
+
+    async def accounted(self, ids: Sequence[str], names: Sequence[str]) -> list[tuple[str, BatchState]]:
+        """The ends of jobs that the scheduler has forgotten, from its accounting; empty where there is none.
+
+        Args:
+            ids: the scheduler's ids of jobs.
+            names: names of jobs whose ids are not known.
+        """
         ...
 
     async def cancel(self, scheduler_id: str) -> None:

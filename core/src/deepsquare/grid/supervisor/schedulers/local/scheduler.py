@@ -7,12 +7,11 @@ import contextlib
 import hashlib
 import logging
 import os
-import pwd
 import socket
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
@@ -20,14 +19,14 @@ from typing import TypeVar
 import psutil
 
 from deepsquare.chain.types import Hardware
-from deepsquare.errors import ConfigError, SchedulerError
+from deepsquare.errors import SchedulerError
+from deepsquare.grid.supervisor.hosts.local import own_account
 from deepsquare.grid.supervisor.schedulers.base import (
     BatchJob,
     BatchState,
     NotSubmittedError,
     Phase,
     RefusedError,
-    jobs_account,
 )
 from deepsquare.grid.supervisor.schedulers.local.queue import JobQueue, QueuedJob, State
 from deepsquare.grid.supervisor.schedulers.local.runner import Host, processes_of, start_ready
@@ -65,13 +64,9 @@ class Local:
         Raises:
             ConfigError: there is no such account, or jobs would run as root or as somebody else than this process may.
         """
-        entry = jobs_account(account)
-        if os.geteuid() not in (0, entry.pw_uid):
-            raise ConfigError(
-                f"only root can run jobs as {account!r}; this process is {pwd.getpwuid(os.geteuid()).pw_name}"
-            )
-        self.uid, self.gid, self._account = entry.pw_uid, entry.pw_gid, account
-        self._owner = (entry.pw_uid, entry.pw_gid) if os.geteuid() == 0 else None
+        entry = own_account(account)
+        self._account = account
+        self._owner = (entry.uid, entry.gid) if os.geteuid() == 0 else None
         self._host = _make(folder, self._owner)
         # Different for each folder: by this and its name a job's processes are found again.
         self._cluster = f"local-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
@@ -94,7 +89,7 @@ class Local:
                 cpus_per_task=job.cpus_per_task,
                 mem_per_cpu_mb=job.mem_per_cpu_mb,
                 minutes=job.minutes,
-                output=job.output,
+                output=Path(job.output),
                 environment=self._environment(job),
                 script=job.script,
             )
@@ -118,6 +113,10 @@ class Local:
             return queue.jobs()
 
         return [(job.name, _batch_state(job)) for job in await self._with_queue(look)]
+
+    async def accounted(self, ids: Sequence[str], names: Sequence[str]) -> list[tuple[str, BatchState]]:
+        """See `Scheduler.accounted`: the queue forgets no job that somebody may ask for."""
+        return []
 
     async def cancel(self, scheduler_id: str) -> None:
         """See `Scheduler.cancel`."""
@@ -255,4 +254,5 @@ def _batch_state(job: QueuedJob) -> BatchState:
         exit_code=job.exit_code,
         signal=job.signal,
         reason=job.state.value,
+        minutes=job.minutes,
     )

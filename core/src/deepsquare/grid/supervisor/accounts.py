@@ -1,0 +1,119 @@
+"""Which Unix account of the cluster a customer's jobs run as."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from deepsquare.errors import ConfigError, GridError
+from deepsquare.grid.supervisor.hosts.base import Account, Host
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,255}")
+_SCHEMA = "CREATE TABLE IF NOT EXISTS accounts (customer TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT"
+
+
+class Accounts(Protocol):
+    """Maps customers to accounts."""
+
+    async def of(self, customer: str) -> Account:
+        """The account of a customer (an address), made when it is not there yet.
+
+        Raises:
+            GridError: it can't be made.
+            ConfigError: it is none that jobs may run as.
+            ConnectionFailedError: the host can't be reached.
+        """
+        ...
+
+    async def all(self) -> Sequence[Account]:
+        """Every account that jobs may have run as until now."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files."""
+        ...
+
+
+class SharedAccount:
+    """One account for all customers: they could read what others of them leave outside of their jobs' scratch."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    async def of(self, customer: str) -> Account:
+        """See `Accounts.of`."""
+        return self._account
+
+    async def all(self) -> Sequence[Account]:
+        """See `Accounts.all`."""
+        return [self._account]
+
+    def close(self) -> None:
+        """See `Accounts.close`."""
+
+
+class OwnAccounts:
+    """One account each, made by a command of the operator's.
+
+    The command is run on the host with one argument, the customer's address in lower case. It makes the account if need be,
+    and prints its name. What it printed is remembered, so that it runs once a customer.
+    """
+
+    def __init__(self, host: Host, command: str, *, state: Path) -> None:
+        """`state` is the file that remembers."""
+        self._host, self._command = host, command
+        state.touch(mode=0o600)
+        self._db = sqlite3.connect(state, isolation_level=None)
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute(_SCHEMA)
+        self._found: dict[str, Account] = {}
+
+    async def of(self, customer: str) -> Account:
+        """See `Accounts.of`."""
+        key = customer.lower()
+        if key not in self._found:
+            row = self._db.execute("SELECT name FROM accounts WHERE customer = ?", (key,)).fetchone()
+            name = row[0] if row is not None else await self._make(key)
+            # Looked up on the host before it is remembered: never root, and one that is there.
+            account = await self._host.account(name)
+            if row is None:
+                self._remember(key, name)
+            self._found[key] = account
+        return self._found[key]
+
+    async def all(self) -> Sequence[Account]:
+        """See `Accounts.all`."""
+        rows = self._db.execute("SELECT customer FROM accounts").fetchall()
+        found = []
+        for (customer,) in rows:
+            # An account that the operator has removed has no jobs, and stands in nobody's way.
+            with contextlib.suppress(ConfigError):
+                found.append(await self.of(customer))
+        return found
+
+    def close(self) -> None:
+        """See `Accounts.close`."""
+        self._db.close()
+
+    async def _make(self, customer: str) -> str:
+        answer = await self._host.run(self._command, customer, environment={"LANG": "C.UTF-8"})
+        name = answer.output.strip()
+        if answer.code != 0:
+            raise GridError(
+                f"{self._command} {customer} made no account: {answer.errors.strip() or f'exit code {answer.code}'}"
+            )
+        if not _NAME.fullmatch(name):
+            raise GridError(f"{self._command} {customer} must print the name of an account, and nothing else")
+        return name
+
+    def _remember(self, customer: str, name: str) -> None:
+        try:
+            self._db.execute("INSERT INTO accounts VALUES (?, ?)", (customer, name))
+        except sqlite3.IntegrityError:
+            raise ConfigError(
+                f"{self._command} gave the account {name!r} to two customers; each must get one of its own"
+            ) from None

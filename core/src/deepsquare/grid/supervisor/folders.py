@@ -1,0 +1,81 @@
+"""The folders that jobs use, on the file system that the cluster's nodes share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from deepsquare.errors import ConfigError
+from deepsquare.grid.supervisor.hosts.base import Account, Host
+
+NAMES = ("shared", "persistent", "disk", "world-tmp", "spool")
+"""What is made below the folder that jobs get."""
+
+
+class JobFolders:
+    """Scratch, caches and output below one folder.
+
+    | folder | whose |
+    |---|---|
+    | `shared/UID`, `persistent/user-UID`, `disk/tmp/user-UID` | one account's, closed to the others |
+    | `world-tmp`, `disk/world-tmp` | everybody's |
+    | `spool` | the supervisor's; jobs reach their own files in it |
+
+    What is one account's is made by the supervisor, not by jobs: a folder that everybody may write in could be occupied by others.
+    """
+
+    def __init__(self, host: Host, root: PurePosixPath) -> None:
+        self._host, self._root = host, root
+        self._made: set[int] = set()
+
+    @property
+    def spool(self) -> PurePosixPath:
+        """Where the output of jobs is."""
+        return self._root / "spool"
+
+    def variables(self) -> dict[str, str]:
+        """The roots among the late-bound variables of scripts (`deepsquare.compiler`)."""
+        return {
+            "DEEPSQUARE_SHARED_ROOT": str(self._root / "shared"),
+            "DEEPSQUARE_PERSISTENT_ROOT": str(self._root / "persistent"),
+            "DEEPSQUARE_WORLD_TMP_ROOT": str(self._root / "world-tmp"),
+            "DEEPSQUARE_DISK_ROOT": str(self._root / "disk"),
+        }
+
+    async def prepare(self) -> None:
+        """Make what all accounts share.
+
+        Raises:
+            ConfigError: it can't be made.
+            ConnectionFailedError: the host can't be reached.
+        """
+        root = self._root
+        # Whoever passes through can't list: names of other customers' jobs are none of their business.
+        passages = [root, *(root / name for name in ("shared", "persistent", "disk", "disk/tmp", "spool"))]
+        await self._install("0711", passages)
+        await self._install("1777", [root / "world-tmp", root / "disk/world-tmp"])
+
+    async def admit(self, account: Account) -> None:
+        """Make what is an account's own, once.
+
+        Raises:
+            ConfigError: it can't be made.
+            ConnectionFailedError: the host can't be reached.
+        """
+        if account.uid in self._made:
+            return
+        user = f"user-{account.uid}"
+        own = ("shared", str(account.uid)), ("persistent", user), ("disk/tmp", user)
+        await self._install("0700", [self._root / parent / name for parent, name in own], account)
+        self._made.add(account.uid)
+
+    async def _install(self, mode: str, folders: Iterable[PurePosixPath], owner: Account | None = None) -> None:
+        uid, gid = (owner.uid, owner.gid) if owner is not None else (0, 0)
+        owned = [f"--owner={uid}", f"--group={gid}"] if await self._host.is_root() else []
+        names = [str(folder) for folder in folders]
+        answer = await self._host.run("install", "-d", f"--mode={mode}", *owned, *names)
+        if answer.code != 0:
+            raise ConfigError(
+                f"the folders of jobs can't be made on {self._host.name}: {answer.errors.strip()}. Choose another place with "
+                "--shared-folder"
+            )

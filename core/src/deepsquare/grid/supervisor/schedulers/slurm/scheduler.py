@@ -1,0 +1,160 @@
+"""Slurm's commands, as the supervisor's scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from deepsquare.chain.types import Hardware
+from deepsquare.errors import ConnectionFailedError, SchedulerError
+from deepsquare.grid.supervisor.accounts import Accounts
+from deepsquare.grid.supervisor.hosts.base import EXIT_NOT_FOUND, EXIT_TIMED_OUT, Account, Host, NotSentError
+from deepsquare.grid.supervisor.schedulers.base import BatchJob, BatchState, NotSubmittedError, RefusedError
+from deepsquare.grid.supervisor.schedulers.slurm.answers import ACCOUNTING_FORMAT, QUEUE_FORMAT, gpus, list_of, parse
+
+# What sbatch says when no later try would go better, in Slurm's own words (src/common/slurm_errno.c).
+_REFUSALS = (
+    "Requested node configuration is not available",
+    "Memory specification can not be satisfied",
+    "More processors requested than permitted",
+    "Requested time limit is invalid",
+    "Node count specification invalid",
+    "Invalid generic resource (gres) specification",
+)
+# With these words sbatch does not know itself whether the controller has got the job.
+_UNCERTAIN = ("timed out", "Zero Bytes were transmitted", "Unexpected message received")
+_NOT_SUBMITTED = "Batch job submission failed:"
+_NO_ACCOUNTING = "accounting storage is disabled"
+_UP = frozenset({"idle", "mix", "alloc", "comp", "plnd", "resv"})
+
+
+class Slurm:
+    """See `Scheduler`. Jobs are submitted as their accounts; all else is done as the own one, in the best case an operator's."""
+
+    def __init__(
+        self, host: Host, accounts: Accounts, *, partition: str = "main", slurm_conf: str | None = None
+    ) -> None:
+        """`slurm_conf` None means the cluster that the commands find by themselves."""
+        self._host, self._accounts, self._partition = host, accounts, partition
+        self._environment = {"LANG": "C.UTF-8", "HOME": "/", "SLURM_TIME_FORMAT": "%s"}
+        if slurm_conf is not None:
+            self._environment["SLURM_CONF"] = slurm_conf
+
+    async def submit(self, job: BatchJob) -> str:
+        """See `Scheduler.submit`. The script travels on standard input, so it is in no process list and no spool of ours."""
+        if job.minutes < 1:
+            # Slurm takes --time=0 for no limit at all.
+            raise RefusedError(f"a time limit of {job.minutes} minutes buys no run time")
+        variables = {**job.variables, "USER": job.account.name, "LOGNAME": job.account.name}
+        names = [*variables, *(["SLURM_CONF"] if "SLURM_CONF" in self._environment else [])]
+        output = await self._run(
+            "sbatch",
+            "--parsable",
+            f"--job-name={job.name}",
+            f"--partition={self._partition}",
+            f"--time={job.minutes}",
+            f"--ntasks={job.tasks}",
+            f"--cpus-per-task={job.cpus_per_task}",
+            f"--mem-per-cpu={job.mem_per_cpu_mb}M",
+            *([f"--gpus={job.gpus}"] if job.gpus else []),
+            f"--output={str(job.output).replace('%', '%%')}",
+            "--open-mode=append",
+            "--no-requeue",
+            "--chdir=/",
+            # Names only: the values come from the environment of sbatch itself.
+            f"--export={','.join([*names, 'PATH', 'LANG'])}",
+            stdin=job.script,
+            variables=variables,
+            account=job.account,
+        )
+        return output.strip().split(";")[0]
+
+    async def states(self) -> list[tuple[str, BatchState]]:
+        """See `Scheduler.states`."""
+        users = await self._uids()
+        if not users:
+            return []
+        output = await self._run("squeue", "--noheader", "--states=all", f"--user={users}", "--sort=i", QUEUE_FORMAT)
+        return [parse(line, "squeue") for line in output.splitlines() if line]
+
+    async def accounted(self, ids: Sequence[str], names: Sequence[str]) -> list[tuple[str, BatchState]]:
+        """See `Scheduler.accounted`: sacct knows jobs after `MinJobAge`, where there is slurmdbd."""
+        users = await self._uids()
+        asked = [*([f"--jobs={list_of(ids)}"] if ids else [])], [*([f"--name={list_of(names)}"] if names else [])]
+        found = []
+        for options in asked:
+            if not options or not users:
+                continue
+            # Without a start, names are looked for in the present day only.
+            since = ["--starttime=now-30days"] if options == asked[1] else []
+            try:
+                output = await self._run(
+                    "sacct", "--noheader", "--allocations", f"--user={users}", *options, *since, *ACCOUNTING_FORMAT
+                )
+            except SchedulerError as error:
+                if _NO_ACCOUNTING in str(error):
+                    return []
+                raise
+            found += [parse(line, "sacct") for line in output.splitlines() if line]
+        return [(name, state) for name, state in found if state.phase.is_end]
+
+    async def cancel(self, scheduler_id: str) -> None:
+        """See `Scheduler.cancel`."""
+        await self._run("scancel", "--quiet", scheduler_id)
+
+    async def set_time_limit(self, scheduler_id: str, minutes: int) -> None:
+        """See `Scheduler.set_time_limit`: only root, SlurmUser and Slurm's operators may raise a limit."""
+        await self._run("scontrol", "update", f"JobId={scheduler_id}", f"TimeLimit={minutes}")
+
+    async def probe(self) -> Hardware:
+        """See `Scheduler.probe`: CPUs, memory and GPUs of each node of the partition that is not down.
+
+        Raises:
+            SchedulerError: the partition has no node that is up.
+        """
+        output = await self._run(
+            "sinfo", "--noheader", "--Node", f"--partition={self._partition}", "--format=%N %c %m %G %t"
+        )
+        nodes = [line.split() for line in output.splitlines()]
+        # A node's state may carry a flag, such as `idle*` for one that doesn't answer.
+        nodes = [node for node in nodes if node[4] in _UP]
+        if not nodes:
+            raise SchedulerError(
+                f"the partition {self._partition!r} of this Slurm has no node that is up (sinfo shows them)"
+            )
+        return Hardware(
+            gpus=tuple(gpus(node[3]) for node in nodes),
+            cpus=tuple(int(node[1]) for node in nodes),
+            mem_mb=tuple(int(node[2].rstrip("+")) for node in nodes),
+        )
+
+    async def _uids(self) -> str:
+        return list_of([account.uid for account in await self._accounts.all()])
+
+    async def _run(
+        self,
+        program: str,
+        *arguments: str,
+        stdin: str = "",
+        variables: Mapping[str, str] | None = None,
+        account: Account | None = None,
+    ) -> str:
+        """Run a command, and return what it says."""
+        environment = self._environment | dict(variables or {})
+        try:
+            answer = await self._host.run(program, *arguments, stdin=stdin, environment=environment, account=account)
+        except NotSentError as error:
+            raise NotSubmittedError(str(error)) from None
+        except ConnectionFailedError as error:
+            raise SchedulerError(f"{program}: {error}") from None
+        if answer.code == 0:
+            return answer.output
+        if answer.code == EXIT_NOT_FOUND:
+            raise NotSubmittedError(f"{program} is not installed on {self._host.name} (Debian's package: slurm-client)")
+        if answer.code == EXIT_TIMED_OUT:
+            raise SchedulerError(f"{program} gave no answer in a minute; is slurmctld running?")
+        text = answer.errors.strip().replace(f"{program}: error: ", "")
+        if program == "sbatch" and any(words in text for words in _REFUSALS):
+            raise RefusedError(text)
+        if program == "sbatch" and _NOT_SUBMITTED in text and not any(words in text for words in _UNCERTAIN):
+            raise NotSubmittedError(text)
+        raise SchedulerError(f"{program} failed: {text or f'exit code {answer.code}'}")
