@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from deepsquare.compiler import EXIT_STARTED_BEFORE
 from deepsquare.errors import ConfigError, SchedulerError
 from deepsquare.grid.supervisor.hosts.local import own_account
 from deepsquare.grid.supervisor.schedulers.base import Phase
@@ -10,9 +11,17 @@ JOB = "0x" + "0" * 63 + "1"
 
 
 def line(
-    state: str, start: str, end: str, code: int | str, reason: str, *, nodes: str = "n1", limit: str = "1:00"
+    state: str,
+    start: str,
+    end: str,
+    code: int | str,
+    reason: str,
+    *,
+    nodes: str = "n1",
+    limit: str = "1:00",
+    restarts: str = "0",
 ) -> str:
-    return "\x1f".join(["17", JOB, state, start, end, str(code), nodes, limit, reason]) + "\x1f"
+    return "\x1f".join(["17", JOB, state, start, end, str(code), nodes, limit, restarts, reason]) + "\x1f"
 
 
 @pytest.mark.parametrize(
@@ -81,6 +90,22 @@ def test_states_of_the_accounting(state: str, code: str, phase: Phase, exit_code
 )
 def test_time_limits(text: str, minutes: int | None) -> None:
     assert parse(line("RUNNING", "1", "N/A", 0, "None", limit=text), "squeue")[1].minutes == minutes
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "reason", "restarts", "phase"),
+    [
+        ("PENDING", 0, "BeginTime", "1", Phase.REQUEUED),
+        ("PENDING", 0, "launch_failed_requeued_held", "0", Phase.REQUEUED),
+        ("PENDING", 0, "JobHeldAdmin", "0", Phase.QUEUED),
+        ("CANCELLED", 0, "None", "1", Phase.LOST),
+        ("FAILED", EXIT_STARTED_BEFORE << 8, "NonZeroExitCode", "1", Phase.LOST),
+        ("FAILED", 3 << 8, "NonZeroExitCode", "1", Phase.FAILED),
+        ("COMPLETED", 0, "None", "1", Phase.COMPLETED),
+    ],
+)
+def test_jobs_that_somebody_starts_again(state: str, code: int, reason: str, restarts: str, phase: Phase) -> None:
+    assert parse(line(state, "1", "2", code, reason, restarts=restarts), "squeue")[1].phase is phase
 
 
 def test_a_line_that_is_not_understood_is_an_error() -> None:

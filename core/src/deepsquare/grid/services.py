@@ -40,7 +40,7 @@ Ready = Callable[[], None]
 def log_to_stderr() -> None:
     """Log as services do; `deepsquare grid logs` tells their lines apart by the names of the loggers."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    for noisy in ("web3", "aiohttp", "uvicorn", "httpx", "websockets"):
+    for noisy in ("asyncssh", "web3", "aiohttp", "uvicorn", "httpx", "websockets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

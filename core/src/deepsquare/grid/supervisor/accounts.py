@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import sqlite3
@@ -71,19 +72,25 @@ class OwnAccounts:
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute(_SCHEMA)
         self._found: dict[str, Account] = {}
+        self._making = asyncio.Lock()
 
     async def of(self, customer: str) -> Account:
         """See `Accounts.of`."""
         key = customer.lower()
-        if key not in self._found:
-            row = self._db.execute("SELECT name FROM accounts WHERE customer = ?", (key,)).fetchone()
-            name = row[0] if row is not None else await self._make(key)
-            # Looked up on the host before it is remembered: never root, and one that is there.
-            account = await self._host.account(name)
-            if row is None:
-                self._remember(key, name)
-            self._found[key] = account
-        return self._found[key]
+        # One at a time: programs that make accounts rarely bear company.
+        async with self._making:
+            if key not in self._found:
+                self._found[key] = await self._find(key)
+            return self._found[key]
+
+    async def _find(self, customer: str) -> Account:
+        row = self._db.execute("SELECT name FROM accounts WHERE customer = ?", (customer,)).fetchone()
+        name = row[0] if row is not None else await self._make(customer)
+        # Looked up on the host before it is remembered: never root, and one that is there.
+        account = await self._host.account(name)
+        if row is None:
+            self._remember(customer, name)
+        return account
 
     async def all(self) -> Sequence[Account]:
         """See `Accounts.all`."""

@@ -355,9 +355,9 @@ class Supervisor:
             self._keep(entry)
         size = 0 if state.phase is Phase.QUEUED else await self._spool.size(to_hex(entry.job_id))
         too_much = size > _MOST_OUTPUT_BYTES
-        if (record.has_cancel_request or too_much) and not state.phase.is_end:
+        if state.phase is Phase.REQUEUED or ((record.has_cancel_request or too_much) and not state.phase.is_end):
             await self._scheduler.cancel(state.scheduler_id)
-        started = state.start_time > 0 and state.phase is not Phase.QUEUED
+        started = state.start_time > 0 and state.phase not in (Phase.QUEUED, Phase.REQUEUED)
         if started and record.status is JobStatus.SCHEDULED:
             # Also for a job that has ended already: only what ran is billed, and only RUNNING jobs can finish.
             await self._market.set_job_status(entry.job_id, JobStatus.RUNNING)

@@ -17,6 +17,8 @@ class Phase(Enum):
     """Where a batch job stands, in the supervisor's terms."""
 
     QUEUED = "queued"
+    REQUEUED = "requeued"
+    """It was given up, and the scheduler would start it again, or holds it."""
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -28,7 +30,7 @@ class Phase(Enum):
     @property
     def is_end(self) -> bool:
         """Nothing more will happen to the job."""
-        return self not in (Phase.QUEUED, Phase.RUNNING)
+        return self not in (Phase.QUEUED, Phase.REQUEUED, Phase.RUNNING)
 
 
 class RefusedError(SchedulerError):

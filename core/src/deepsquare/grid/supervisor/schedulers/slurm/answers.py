@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
+from deepsquare.compiler import EXIT_STARTED_BEFORE
 from deepsquare.errors import SchedulerError
 from deepsquare.grid.supervisor.schedulers.base import BatchState, Phase
 
@@ -43,15 +44,18 @@ _PHASES = {
 _LIMIT = re.compile(r"(?:(?P<days>\d+)-)?(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+)")
 
 
-_FIELDS = ("JobID", "Name", "State", "StartTime", "EndTime", "exit_code", "NodeList", "TimeLimit", "Reason")
+_FIELDS = (
+    *("JobID", "Name", "State", "StartTime", "EndTime", "exit_code", "NodeList", "TimeLimit", "RestartCnt", "Reason"),
+)
 QUEUE_FORMAT = "--Format=" + ",".join(f"{field}:{_SEPARATOR}" for field in _FIELDS)
 """What squeue is asked for."""
 ACCOUNTING_FORMAT = (
     "--parsable2",
     f"--delimiter={_SEPARATOR}",
-    "--format=JobIDRaw,JobName,State,Start,End,ExitCode,NodeList,Timelimit,Reason",
+    # Older sacct knows no number of restarts: a field that is always there takes its place.
+    "--format=JobIDRaw,JobName,State,Start,End,ExitCode,NodeList,Timelimit,Flags,Reason",
 )
-"""The same fields of sacct."""
+"""The same of sacct."""
 
 
 def parse(line: str, program: str) -> tuple[str, BatchState]:
@@ -63,10 +67,18 @@ def parse(line: str, program: str) -> tuple[str, BatchState]:
     fields = [field.strip() for field in line.split(_SEPARATOR)[: len(_FIELDS)]]
     if len(fields) != len(_FIELDS):
         raise SchedulerError(f"{program} answered with a line that is not understood: {line!r}")
-    scheduler_id, name, state, start, end, code, nodes, limit, reason = fields
+    scheduler_id, name, state, start, end, code, nodes, limit, restarts, reason = fields
+    exit_code, signal = _exit_code(code)
     # "CANCELLED by 0" in accounting, "CANCELLED+" where it is cut off.
     phase = _PHASES.get(re.split(r"[+ ]", state)[0], Phase.RUNNING)
-    exit_code, signal = _exit_code(code)
+    if _was_restarted(restarts):
+        # Somebody made Slurm start it again, which --no-requeue is against, and its script refused.
+        if phase is Phase.QUEUED:
+            phase = Phase.REQUEUED
+        elif phase is Phase.CANCELLED or (phase is Phase.FAILED and exit_code == EXIT_STARTED_BEFORE):
+            phase = Phase.LOST
+    elif phase is Phase.QUEUED and "launch" in reason and "held" in reason:
+        phase = Phase.REQUEUED
     return name, BatchState(
         scheduler_id=scheduler_id,
         phase=phase,
@@ -78,6 +90,10 @@ def parse(line: str, program: str) -> tuple[str, BatchState]:
         reason=state if reason in ("None", "") else f"{state} ({reason})",
         minutes=_minutes(limit),
     )
+
+
+def _was_restarted(text: str) -> bool:
+    return text.isdigit() and int(text) > 0
 
 
 def _exit_code(text: str) -> tuple[int, int]:
