@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +17,7 @@ from deepsquare.chain.types import Label, Prices, to_hex
 from deepsquare.chain.wallet import Wallet
 from deepsquare.compiler import LATE_BOUND
 from deepsquare.errors import ConfigError
+from deepsquare.files import write_private
 from deepsquare.grid.config import GridConfig
 from deepsquare.grid.keys import open_key
 from deepsquare.grid.logger import GridLogger
@@ -25,6 +27,7 @@ from deepsquare.grid.supervisor.accounts import Accounts, OwnAccounts, SharedAcc
 from deepsquare.grid.supervisor.folders import JobFolders
 from deepsquare.grid.supervisor.hosts.base import Host
 from deepsquare.grid.supervisor.hosts.local import LocalHost
+from deepsquare.grid.supervisor.labels import detect_labels
 from deepsquare.grid.supervisor.log_writer import LogWriter
 from deepsquare.grid.supervisor.schedulers.base import Scheduler
 from deepsquare.grid.supervisor.schedulers.local.scheduler import Local
@@ -32,6 +35,7 @@ from deepsquare.grid.supervisor.schedulers.slurm import Slurm
 from deepsquare.grid.supervisor.scripts import fetch_script
 from deepsquare.grid.supervisor.spool import Spool
 from deepsquare.grid.supervisor.supervisor import Services, Supervisor
+from deepsquare.grid.supervisor.wake import WakeUp
 
 Ready = Callable[[], None]
 """Called once, when the service works."""
@@ -215,14 +219,38 @@ async def _supervise(
         variables=late_bound(config, cluster.folders),
         poll_seconds=config.poll_seconds,
     )
-    supervisor = Supervisor(services, state=config.state / "supervisor" / "journal.db")
+    folder = config.state / "supervisor"
+    supervisor = Supervisor(services, state=folder / "journal.db")
     prices = config.prices
     await supervisor.register(
-        Prices(gpu=prices.gpu, cpu=prices.cpu, mem=prices.mem_mb),
-        [Label("os", "linux"), Label("scheduler", config.scheduler)],
+        Prices(gpu=prices.gpu, cpu=prices.cpu, mem=prices.mem_mb), await _labels(config, cluster.scheduler)
     )
+    wake_up = None
+    if config.ssh is None and config.scheduler == "slurm":
+        # An option of the operator's, who names its hook in slurm.conf.
+        wake_up = WakeUp(folder, supervisor.wake)
     ready()
-    await supervisor.run()
+    try:
+        await supervisor.run()
+    finally:
+        if wake_up is not None:
+            wake_up.close()
+
+
+async def _labels(config: GridConfig, scheduler: Scheduler) -> list[Label]:
+    """The provider's labels: detected ones, then the operator's own.
+
+    Nodes that are all busy tell nothing of their processors: then what they told the last time is still true.
+    """
+    path = config.state / "supervisor" / "labels.json"
+    facts = await scheduler.facts()
+    detected = {label.key: label.value for label in await asyncio.to_thread(detect_labels, facts)}
+    if any(node.cpuinfo for node in facts):
+        write_private(path, json.dumps(detected))
+    elif path.exists():
+        detected = json.loads(path.read_text()) | detected
+    found = {"scheduler": config.scheduler} | detected | config.labels
+    return [Label(key, value) for key, value in found.items()]
 
 
 def late_bound(config: GridConfig, folders: JobFolders) -> dict[str, str]:

@@ -67,6 +67,7 @@ class OwnAccounts:
     def __init__(self, host: Host, command: str, *, state: Path) -> None:
         """`state` is the file that remembers."""
         self._host, self._command = host, command
+        state.parent.mkdir(mode=0o711, exist_ok=True)
         state.touch(mode=0o600)
         self._db = sqlite3.connect(state, isolation_level=None)
         self._db.execute("PRAGMA synchronous = FULL")

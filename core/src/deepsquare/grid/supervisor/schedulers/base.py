@@ -11,6 +11,7 @@ from typing import Protocol
 from deepsquare.chain.types import Hardware
 from deepsquare.errors import SchedulerError
 from deepsquare.grid.supervisor.hosts.base import Account
+from deepsquare.grid.supervisor.labels import NodeFacts
 
 
 class Phase(Enum):
@@ -117,4 +118,8 @@ class Scheduler(Protocol):
 
     async def probe(self) -> Hardware:
         """The nodes that jobs may use."""
+        ...
+
+    async def facts(self) -> list[NodeFacts]:
+        """What is known of each of these nodes; of the processors perhaps nothing, while all nodes are busy."""
         ...

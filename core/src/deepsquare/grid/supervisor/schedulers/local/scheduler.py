@@ -21,6 +21,7 @@ import psutil
 from deepsquare.chain.types import Hardware
 from deepsquare.errors import SchedulerError
 from deepsquare.grid.supervisor.hosts.local import own_account
+from deepsquare.grid.supervisor.labels import NodeFacts, own_facts
 from deepsquare.grid.supervisor.schedulers.base import (
     BatchJob,
     BatchState,
@@ -129,6 +130,10 @@ class Local:
     async def probe(self) -> Hardware:
         """See `Scheduler.probe`: this machine, GPUs left out."""
         return Hardware(gpus=(0,), cpus=(self._host.cpus,), mem_mb=(self._host.mem_mb,))
+
+    async def facts(self) -> list[NodeFacts]:
+        """See `Scheduler.facts`."""
+        return [own_facts()]
 
     def _start_ready(self, queue: JobQueue) -> None:
         try:

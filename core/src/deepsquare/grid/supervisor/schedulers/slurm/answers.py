@@ -8,6 +8,7 @@ from datetime import datetime
 
 from deepsquare.compiler import EXIT_STARTED_BEFORE
 from deepsquare.errors import SchedulerError
+from deepsquare.grid.supervisor.labels import NodeFacts
 from deepsquare.grid.supervisor.schedulers.base import BatchState, Phase
 
 # The unit separator can't be in any of the fields asked for.
@@ -120,6 +121,19 @@ def _minutes(text: str) -> int | None:
         return None
     days, hours, minutes, _ = (int(part or 0) for part in found.groups())
     return (days * 24 + hours) * 60 + minutes
+
+
+def node_facts(line: str, partition: str) -> NodeFacts | None:
+    """What a line of `scontrol show node --oneliner` tells of a node; None for one of other partitions."""
+
+    def field(name: str) -> str:
+        # Values may hold spaces, such as that of OS; the next field begins with a word and `=`.
+        found = re.search(rf"(?:^|\s){name}=(.*?)(?=\s+\w+=|\s*$)", line)
+        return found[1] if found else ""
+
+    if partition not in field("Partitions").split(","):
+        return None
+    return NodeFacts(os=field("OS"), machine=field("Arch"), gres=field("Gres"))
 
 
 def gpus(gres: str) -> int:

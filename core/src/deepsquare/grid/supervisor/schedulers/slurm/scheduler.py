@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from deepsquare.chain.types import Hardware
 from deepsquare.errors import ConnectionFailedError, SchedulerError
 from deepsquare.grid.supervisor.accounts import Accounts
 from deepsquare.grid.supervisor.hosts.base import EXIT_NOT_FOUND, EXIT_TIMED_OUT, Account, Host, NotSentError
+from deepsquare.grid.supervisor.labels import NodeFacts
 from deepsquare.grid.supervisor.schedulers.base import BatchJob, BatchState, NotSubmittedError, RefusedError
-from deepsquare.grid.supervisor.schedulers.slurm.answers import ACCOUNTING_FORMAT, QUEUE_FORMAT, gpus, list_of, parse
+from deepsquare.grid.supervisor.schedulers.slurm.answers import (
+    ACCOUNTING_FORMAT,
+    QUEUE_FORMAT,
+    gpus,
+    list_of,
+    node_facts,
+    parse,
+)
 
+_log = logging.getLogger(__name__)
+
+# How long a probe waits for free nodes.
+_PROBE_SECONDS = 5
 # What sbatch says when no later try would go better, in Slurm's own words (src/common/slurm_errno.c).
 _REFUSALS = (
     "Requested node configuration is not available",
@@ -126,6 +141,51 @@ class Slurm:
             cpus=tuple(int(node[1]) for node in nodes),
             mem_mb=tuple(int(node[2].rstrip("+")) for node in nodes),
         )
+
+    async def facts(self) -> list[NodeFacts]:
+        """See `Scheduler.facts`: Slurm knows all but the processors, which a step of a moment looks at on every node."""
+        lines = (await self._run("scontrol", "show", "node", "--oneliner")).splitlines()
+        nodes = [facts for line in lines if (facts := node_facts(line, self._partition)) is not None]
+        try:
+            processors = await self._processors(len(nodes))
+        except SchedulerError as error:
+            _log.info("the nodes' processors can't be looked at now: %s", error)
+            return nodes
+        return [replace(facts, cpuinfo=text) for facts, text in zip(nodes, processors, strict=False)]
+
+    async def _processors(self, nodes: int) -> list[str]:
+        """What /proc/cpuinfo says of the first processor of each node, in no order."""
+        accounts = await self._accounts.all()
+        output = await self._run(
+            "srun",
+            f"--partition={self._partition}",
+            f"--nodes={nodes}",
+            "--ntasks-per-node=1",
+            "--cpus-per-task=1",
+            "--mem=16M",
+            "--time=1",
+            f"--immediate={_PROBE_SECONDS}",
+            "--quiet",
+            "--chdir=/",
+            "--job-name=deepsquare-probe",
+            "sh",
+            "-c",
+            # Lines of several nodes come mixed, and srun cuts those of more than a kilobyte.
+            "sed '/^$/q' /proc/cpuinfo | base64 --wrap=512 | sed \"s/^/$SLURM_PROCID /\"",
+            # Where root looks around, it does so as somebody who may do nothing.
+            account=accounts[0] if accounts else await self._nobody(),
+        )
+        found: dict[str, str] = {}
+        for line in output.splitlines():
+            node, _, text = line.partition(" ")
+            found[node] = found.get(node, "") + text
+        try:
+            return [base64.b64decode(text).decode("utf-8", "replace") for text in found.values()]
+        except ValueError:
+            return []
+
+    async def _nobody(self) -> Account | None:
+        return await self._host.account("nobody") if await self._host.is_root() else None
 
     async def _uids(self) -> str:
         return list_of([account.uid for account in await self._accounts.all()])
