@@ -58,16 +58,16 @@ limits_swap() { [ -e "$CGROUP_ROOT/memory/memory.memsw.limit_in_bytes" ] || comp
 # address (127.0.1.1 on Debian) it is taken, and everything stays on loopback.
 choose_address() {
     ADDRESS=$(getent ahostsv4 "$(hostname)" 2>/dev/null | awk 'NR == 1 {print $1}')
-    LOOPBACK_ONLY=yes
-    if [[ $ADDRESS != 127.* ]]; then ADDRESS=127.0.0.1 LOOPBACK_ONLY=no; fi
+    LOOPBACK_ONLY=yes COMMUNICATION='CommunicationParameters=NoInAddrAny,NoCtldInAddrAny'
+    if [[ $ADDRESS != 127.* ]]; then ADDRESS=127.0.0.1 LOOPBACK_ONLY=no COMMUNICATION=''; fi
 }
 
-# Whether nobody listens on the cluster's ports: the controller has PORT, the nodes the ones after it.
+# The cluster's ports: the controller has PORT, the nodes the ones after it, then come slurmdbd's and sshd's.
 ports_free() {
     local listening hex port
     # 0A is the state LISTEN.
     listening=$(awk '$4 == "0A" {print substr($2, length($2) - 3)}' /proc/net/tcp /proc/net/tcp6 2>/dev/null || true)
-    for ((port = PORT; port <= PORT + NODES; port++)); do
+    for ((port = PORT; port <= PORT + NODES + 2; port++)); do
         printf -v hex '%04X' "$port"
         if grep -qx "$hex" <<<"$listening"; then return 1; fi
     done
@@ -79,10 +79,10 @@ choose_ports() {
     read -r high _ </proc/sys/net/ipv4/ip_local_port_range || high=32768
     if [ "$high" -lt 22000 ]; then low=61000 high=65000; fi
     for ((try = 0; try < 200; try++)); do
-        PORT=$((low + RANDOM % (high - low - NODES - 1)))
+        PORT=$((low + RANDOM % (high - low - NODES - 3)))
         if ports_free; then return; fi
     done
-    die "found no free range of $((NODES + 1)) ports between $low and $high"
+    die "found no free range of $((NODES + 3)) ports between $low and $high"
 }
 
 make_directories() {
@@ -118,7 +118,7 @@ write_cgroup_conf() {
 }
 
 write_slurm_conf() {
-    local binds=$1 tracking task_plugin=() gather limits='' communication=''
+    local binds=$1 tracking task_plugin=() gather limits='' epilog='' accounting=(AccountingStorageType=accounting_storage/none)
     if [ "$binds" = yes ]; then task_plugin+=(task/affinity); fi
     if [ "$CGROUPS" = none ]; then
         tracking=proctrack/linuxproc gather=jobacct_gather/linux
@@ -129,13 +129,18 @@ write_slurm_conf() {
         task_plugin=(task/cgroup "${task_plugin[@]}")
     fi
     [ ${#task_plugin[@]} -gt 0 ] || task_plugin=(task/none)
-    if [ "$LOOPBACK_ONLY" = yes ]; then communication='CommunicationParameters=NoInAddrAny,NoCtldInAddrAny'; fi
+    if [ -n "$EPILOG" ]; then epilog="EpilogSlurmctld=$EPILOG"; fi
+    if [ "$ACCOUNTING" = yes ]; then
+        # With munge the "password" is where to find munge: AuthInfo doesn't count for this one connection.
+        accounting=(AccountingStorageType=accounting_storage/slurmdbd "AccountingStorageHost=$ADDRESS" "AccountingStoragePort=$DBD_PORT"
+            "AccountingStoragePass=socket=$MUNGE_SOCKET")
+    fi
     cat <<CONF
 # Written by $HERE/up and rewritten at each start of the whole cluster.
 ClusterName=$NAME
 SlurmctldHost=$(hostname -s)($ADDRESS)
 SlurmctldPort=$PORT
-$communication
+$COMMUNICATION
 AuthType=auth/munge
 AuthInfo=socket=$MUNGE_SOCKET
 CredType=cred/munge
@@ -164,11 +169,12 @@ JobRequeue=0
 OverTimeLimit=0
 KillWait=5
 InactiveLimit=0
+$epilog
 
-# Finished jobs stay visible for a day; all of them end in the completion log.
-MinJobAge=86400
+# How many seconds finished jobs stay visible; all of them end in the completion log, and in the accounting where it is on.
+MinJobAge=$MIN_JOB_AGE
 MaxJobCount=100000
-AccountingStorageType=accounting_storage/none
+$(printf '%s\n' "${accounting[@]}")
 JobCompType=jobcomp/filetxt
 JobCompLoc=$LOG_DIR/jobcomp.txt
 
@@ -181,7 +187,7 @@ EpilogMsgTime=0
 
 # A node that comes back is used again, whatever took it away. Its size is what is written here, not what the host has.
 ReturnToService=2
-SlurmdTimeout=300
+SlurmdTimeout=$NODE_TIMEOUT
 SlurmctldTimeout=60
 SlurmdParameters=config_overrides
 DefMemPerCPU=$(max 1 $((MEMORY_MB / CPUS)))
@@ -193,10 +199,12 @@ CONF
 write_configuration() {
     local binds=no
     choose_address
+    DBD_PORT=$((PORT + NODES + 1))
     # Every node believes that the host's first cores are its own: binding is right for one node with real CPUs only.
     if [ "$NODES" -eq 1 ] && [ "$CPUS" -le "$(nproc)" ]; then binds=yes; fi
     write_cgroup_conf "$binds" >"$STATE_DIR/etc/cgroup.conf"
     write_slurm_conf "$binds" >"$CONF"
+    if [ "$ACCOUNTING" = yes ]; then write_slurmdbd_conf; fi
     save_settings
     if [ "$CGROUPS" = none ]; then
         say "no usable cgroups: processes are followed by proctrack/linuxproc, and memory is polled instead of enforced by the kernel"

@@ -6,9 +6,11 @@
 
 readonly PROGRAM=${0##*/}
 readonly CGROUP_ROOT=/sys/fs/cgroup
-readonly CONTROLLER_ACCOUNT=slurm MUNGE_ACCOUNT=munge
+readonly CONTROLLER_ACCOUNT=slurm MUNGE_ACCOUNT=munge DATABASE_ACCOUNT=mysql
 # Exit codes, as init scripts have them: 1 failed, 2 wrong use, 3 not running.
 readonly EXIT_FAILED=1 EXIT_USAGE=2 EXIT_NOT_UP=3
+# What a cluster is made with, in the order in which it is kept.
+readonly SETTING_KEYS=(NAME NODES CPUS MEMORY_MB GPUS ACCOUNTING MIN_JOB_AGE NODE_TIMEOUT EPILOG SSH CGROUPS PORT)
 
 say() { printf '%s: %s\n' "$PROGRAM" "$*" >&2; }
 die() {
@@ -27,16 +29,27 @@ require_root() {
     [ "$(id -u)" = 0 ] || die "must run as root (Slurm starts jobs under the accounts of their owners): sudo $0 ..."
 }
 
+# require_programs REMEDY PROGRAM...
+require_programs() {
+    local remedy=$1 program missing=()
+    shift
+    for program in "$@"; do command -v "$program" >/dev/null || missing+=("$program"); done
+    [ ${#missing[@]} -eq 0 ] || die "missing ${missing[*]}; $remedy"
+}
+
+# require_accounts REMEDY ACCOUNT...
+require_accounts() {
+    local remedy=$1 account
+    shift
+    for account in "$@"; do
+        id -u "$account" >/dev/null 2>&1 || die "the account '$account' is missing; its package makes it: $remedy"
+    done
+}
+
 require_packages() {
-    local program account missing=()
-    for program in munged mungekey slurmctld slurmd sbatch squeue scancel scontrol sinfo flock setpriv; do
-        command -v "$program" >/dev/null || missing+=("$program")
-    done
-    [ ${#missing[@]} -eq 0 ] || die "missing ${missing[*]}; install Slurm: apt-get install -y slurm-wlm munge util-linux"
-    for account in "$CONTROLLER_ACCOUNT" "$MUNGE_ACCOUNT"; do
-        id -u "$account" >/dev/null 2>&1 ||
-            die "the account '$account' is missing; its package makes it: apt-get install -y slurm-wlm munge"
-    done
+    require_programs "install Slurm: apt-get install -y slurm-wlm munge util-linux" \
+        munged mungekey slurmctld slurmd sbatch squeue scancel scontrol sinfo flock setpriv setsid
+    require_accounts "apt-get install -y slurm-wlm munge" "$CONTROLLER_ACCOUNT" "$MUNGE_ACCOUNT"
 }
 
 # use_state_dir PATH: checks the path and sets the names of everything in it.
@@ -51,6 +64,8 @@ use_state_dir() {
     SETTINGS=$STATE_DIR/etc/cluster.settings
     CONF=$STATE_DIR/etc/slurm.conf
     MUNGE_SOCKET=$STATE_DIR/munge/socket
+    DB_DATA=$STATE_DIR/db/data
+    DB_SOCKET=$STATE_DIR/db/socket
     LOG_DIR=$STATE_DIR/log
     LOCK=$STATE_DIR/.slurm-cluster.lock
 }
@@ -61,18 +76,17 @@ is_state_dir() { [ -e "$LOCK" ] || [ -e "$SETTINGS" ]; }
 # What the cluster was made with. Kept as KEY=VALUE lines and read as data, never run.
 load_settings() {
     local key value
+    for key in "${SETTING_KEYS[@]}"; do printf -v "$key" ''; done
     [ -f "$SETTINGS" ] || return 1
     while IFS='=' read -r key value; do
-        case $key in
-        NAME | NODES | CPUS | MEMORY_MB | CGROUPS | PORT) printf -v "$key" '%s' "$value" ;;
-        esac
+        if [[ " ${SETTING_KEYS[*]} " == *" $key "* ]]; then printf -v "$key" '%s' "$value"; fi
     done <"$SETTINGS"
-    [ -n "${NAME:-}" ] && [ -n "${NODES:-}" ] && [ -n "${PORT:-}" ]
+    [ -n "$NAME" ] && [ -n "$NODES" ] && [ -n "$PORT" ]
 }
 
 save_settings() {
     local key
-    for key in NAME NODES CPUS MEMORY_MB CGROUPS PORT; do printf '%s=%s\n' "$key" "${!key}"; done >"$SETTINGS.new"
+    for key in "${SETTING_KEYS[@]}"; do printf '%s=%s\n' "$key" "${!key}"; done >"$SETTINGS.new"
     mv "$SETTINGS.new" "$SETTINGS"
 }
 
@@ -101,11 +115,14 @@ pids_with() {
     done < <(grep -lzxF -e "$2" /proc/[0-9]*/"$1" 2>/dev/null || true)
 }
 
-# daemon_pids munged|slurmctld|slurmd [NODE]
+# daemon_pids munged|mariadbd|slurmdbd|slurmctld|slurmd [NODE]
 daemon_pids() {
     local pid
     case $1 in
     munged) pids_with cmdline "--socket=$MUNGE_SOCKET" munged ;;
+    mariadbd) pids_with cmdline "--datadir=$DB_DATA" mariadbd ;;
+    # It takes no configuration file as an argument, and finds its own beside Slurm's.
+    slurmdbd) pids_with environ "SLURM_CONF=$CONF" slurmdbd ;;
     slurmctld) pids_with cmdline "$CONF" slurmctld ;;
     slurmd)
         for pid in $(pids_with cmdline "$CONF" slurmd); do

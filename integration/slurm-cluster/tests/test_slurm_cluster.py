@@ -179,7 +179,8 @@ def test_another_shape_is_refused_while_running(shared: Cluster) -> None:
 def test_status_tells_daemons_nodes_and_partitions(shared: Cluster) -> None:
     status = shared.status()
     assert (status["up"], status["name"], status["slurm_conf"]) == (True, shared.name, str(shared.conf))
-    assert [daemon["name"] for daemon in status["daemons"]] == ["munged", "slurmctld", f"slurmd/{shared.name}-n1"]
+    names = ["munged", "mariadbd", "slurmdbd", "slurmctld", f"slurmd/{shared.name}-n1"]
+    assert [daemon["name"] for daemon in status["daemons"]] == names
     assert all(Path(f"/proc/{daemon['pid']}").exists() for daemon in status["daemons"])
     assert [(node["state"], node["cpus"]) for node in status["nodes"]] == [("idle", os.cpu_count())]
     assert status["partitions"] == [{"name": "main", "state": "up", "nodes": 1}]
