@@ -8,17 +8,19 @@ import pwd
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cluster import SlurmCluster
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -34,6 +36,25 @@ class Grid:
     state: Path
     environment: dict[str, str]
     supervisor: subprocess.Popen[str] | None = field(default=None)
+    shared: Path | None = None
+    """Where jobs have their folders, when it is not below `state`."""
+    cluster: SlurmCluster | None = None
+    """The cluster that it uses, when it is not its own."""
+    nodes: int = 1
+    cpus: int = os.cpu_count() or 1
+    """Of each node."""
+
+    @property
+    def jobs_folder(self) -> Path:
+        return self.shared or self.state / "jobs"
+
+    @property
+    def slurm_conf(self) -> Path:
+        return self.cluster.conf if self.cluster else self.state / "slurm" / "etc" / "slurm.conf"
+
+    def slurm(self, *command: str | Path, check: bool = True) -> str:
+        """Run one of Slurm's commands as the cluster's operator."""
+        return str(self.run(*command, env={"SLURM_CONF": str(self.slurm_conf)}, check=check).stdout)
 
     def run(
         self,
@@ -116,6 +137,13 @@ class Grid:
             time.sleep(0.2)
         pytest.fail(f"the job {job_id} is not {statuses} after {seconds} s: {job}")
 
+    def until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
+        """Wait until something is so."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "it did not come to be"
+            time.sleep(0.1)
+
     def logs(self, job_id: str) -> list[str]:
         return self.cli("job", "logs", job_id).stdout.splitlines()
 
@@ -177,10 +205,11 @@ def new_grid() -> Iterator[Grid]:
 
 
 @contextmanager
-def running_grid(runtime: Path, *options: str | Path) -> Iterator[Grid]:
+def running_grid(runtime: Path | None, *options: str | Path) -> Iterator[Grid]:
     """A grid that is up, with a supervisor of its own process."""
     with new_grid() as made:
-        up = ["grid", "up", "--state", made.state, *options, "--runtime", runtime, "--without", "supervisor"]
+        brings = [] if runtime is None else ["--runtime", runtime]
+        up = ["grid", "up", "--state", made.state, *options, *brings, "--without", "supervisor"]
         made.cli(*up, cwd=made.state)
         made.start_supervisor()
         made.cli("grid", "approve", "--state", made.state)
@@ -199,6 +228,25 @@ def local_grid(runtime: Path) -> Iterator[Grid]:
     """A grid on the local scheduler."""
     with running_grid(runtime, "--scheduler", "local") as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def ssh_grid(runtime: Path, slurm_cluster: SlurmCluster) -> Iterator[Grid]:
+    """A grid that drives a cluster of several nodes over SSH, and gives each customer an account."""
+    ssh = slurm_cluster.status()["ssh"]
+    shared = open_folder("deepsquare-shared-")
+    options = ["--ssh", f"{ssh['user']}@{ssh['host']}:{ssh['port']}", "--ssh-key", ssh["key"]]
+    options += ["--ssh-known-hosts", ssh["known_hosts"], "--slurm-conf", slurm_cluster.conf]
+    options += ["--account-command", CLUSTER / "make-account", "--account", "nobody", "--shared-folder", shared]
+    with running_grid(runtime, *options) as made:
+        nodes = slurm_cluster.status()["nodes"]
+        made.shared, made.cluster, made.nodes, made.cpus = shared, slurm_cluster, len(nodes), nodes[0]["cpus"]
+        yield made
+        with closing(sqlite3.connect(made.state / "supervisor" / "accounts.db")) as database:
+            accounts = [name for (name,) in database.execute("SELECT name FROM accounts")]
+    for account in accounts:
+        subprocess.run(["userdel", "--remove", account], check=True, capture_output=True)
+    shutil.rmtree(shared)
 
 
 @pytest.fixture

@@ -28,7 +28,8 @@ def start(folder: Path, state: Path) -> Path:
     Raises:
         GridError: its script failed.
     """
-    output = _script(folder / "up", str(state / "slurm"))
+    # The supervisor's hook, which its controller calls at each job's end (`deepsquare.grid.supervisor.wake`).
+    output = _script(folder / "up", str(state / "slurm"), "--epilog", str(state / "supervisor" / "epilog"))
     for line in output.splitlines():
         name, _, value = line.partition("=")
         if name == "SLURM_CONF":

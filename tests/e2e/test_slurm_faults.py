@@ -1,0 +1,151 @@
+"""Slurm itself fails in every way it can: each job ends once on chain, with the right status, reason and bill."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from tests.cluster import SlurmCluster, new_cluster
+
+from tests.conftest import Grid, running_grid
+
+pytestmark = pytest.mark.slurm
+
+_NODE_TIMEOUT = 10
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[SlurmCluster]:
+    """A cluster of two nodes that soon forgets jobs, and soon gives nodes up."""
+    with new_cluster("--nodes", "2", "--cpus", "4", "--node-timeout", str(_NODE_TIMEOUT), "--min-job-age", "2") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def grid(cluster: SlurmCluster) -> Iterator[Grid]:
+    with running_grid(None, "--slurm-conf", cluster.conf) as made:
+        made.cluster, made.nodes, made.cpus = cluster, 2, 4
+        yield made
+
+
+def is_refunded(job: Any) -> bool:
+    return bool((job["billed"], job["refunded"]) == ("0", job["locked"]))
+
+
+def test_a_job_killed_by_a_signal(grid: Grid) -> None:
+    job = grid.submit("kill -KILL $(pgrep -u $(id -u) -f slurm_script); sleep 60", "--time-limit", "2m", "--watch")
+    assert (job["status"], job["error"], job["signal"]) == ("FAILED", "killed by signal 9", 9)
+    assert Decimal(job["billed"]) == Decimal(job["locked"]) / 2
+
+
+def test_a_job_that_takes_more_memory_than_it_asked_for(grid: Grid, cluster: SlurmCluster) -> None:
+    assert cluster.status()["cgroups"] in ("v1", "v2")
+    job = grid.submit(
+        "exec python3 -c 'import time; x = b\"x\" * (400 << 20); time.sleep(60)'",
+        "--time-limit",
+        "2m",
+        "--watch",
+        memory_mb=100,
+    )
+    assert (job["status"], job["error"]) == ("FAILED", "it used more memory than it asked for")
+    assert Decimal(job["billed"]) == Decimal(job["locked"]) / 2
+
+
+def test_a_job_whose_node_dies_costs_nothing(grid: Grid, cluster: SlurmCluster) -> None:
+    job = grid.submit("echo began; sleep 300", "--time-limit", "5m")
+    grid.wait(job["id"], "RUNNING")
+    node = grid.slurm("squeue", "--noheader", "--format=%N", f"--name={job['id']}").strip()
+    cluster.kill_daemon(f"slurmd/{node}", signal.SIGKILL)
+    ended = grid.wait(job["id"], "PANICKED", seconds=6 * _NODE_TIMEOUT)
+    assert "NODE_FAIL" in ended["error"]
+    assert is_refunded(ended)
+    cluster.up()
+    assert grid.submit("true", "--time-limit", "1m", "--watch")["status"] == "FINISHED"
+
+
+def test_a_job_is_not_run_a_second_time_even_if_an_operator_insists(grid: Grid) -> None:
+    job = grid.submit("echo began; sleep 300", "--time-limit", "5m")
+    grid.wait(job["id"], "RUNNING")
+    slurm_id = grid.slurm("squeue", "--noheader", "--format=%A", f"--name={job['id']}").strip()
+    refused = grid.run("scontrol", "requeue", slurm_id, env={"SLURM_CONF": str(grid.slurm_conf)}, check=False)
+    assert refused.returncode != 0
+    assert grid.json("job", "show", job["id"])["status"] == "RUNNING"
+
+    grid.slurm("scontrol", "update", f"JobId={slurm_id}", "Requeue=1")
+    grid.slurm("scontrol", "requeue", slurm_id)
+
+    ended = grid.wait(job["id"], "PANICKED")
+    assert is_refunded(ended)
+    assert [line for line in grid.logs(job["id"]) if line == "began"] == ["began"]
+
+
+def test_a_job_that_slurm_has_forgotten_is_found_in_its_accounting(grid: Grid) -> None:
+    gate = grid.state / "gate"
+    job = grid.submit(f"until [ -e {gate} ]; do sleep 0.1; done; echo done; exit 7", "--time-limit", "2m")
+    grid.wait(job["id"], "RUNNING")
+    grid.kill_supervisor()
+    gate.touch()
+    # Slurm forgets once a minute.
+    grid.until(lambda: job["id"] not in grid.slurm("squeue", "--noheader", "--states=all", "--format=%j"), seconds=150)
+    grid.start_supervisor()
+    ended = grid.wait(job["id"], "FAILED")
+    assert (ended["exit_code"], grid.output(job["id"])) == (7, ["done"])
+    assert Decimal(ended["billed"]) == Decimal(ended["locked"]) / 2
+
+
+def test_a_job_that_slurm_loses_costs_nothing(grid: Grid, cluster: SlurmCluster) -> None:
+    job = grid.submit("echo began; sleep 600", "--time-limit", "10m")
+    grid.wait(job["id"], "RUNNING")
+    cluster.kill_daemon("slurmctld", signal.SIGKILL)
+    for file in (cluster.state / "state").glob("job_state*"):
+        file.unlink()
+    cluster.up()
+    ended = grid.wait(job["id"], "PANICKED", seconds=180)
+    assert "does not know it" in ended["error"]
+    assert is_refunded(ended)
+
+
+def test_the_controller_is_killed_under_load(grid: Grid, cluster: SlurmCluster) -> None:
+    jobs = []
+    for number in range(12):
+        jobs.append(grid.submit(f"echo {number}; sleep {number % 3}; echo end", "--time-limit", "2m")["id"])
+        if number % 4 == 3:
+            cluster.kill_daemon("slurmctld", signal.SIGKILL)
+            time.sleep(1)
+            cluster.up()
+    for number, job_id in enumerate(jobs):
+        ended = grid.wait(job_id, "FINISHED", "PANICKED", seconds=240)
+        if ended["status"] == "FINISHED":
+            assert grid.logs(job_id) == [str(number), "end"]
+            assert Decimal(ended["billed"]) == Decimal(ended["locked"]) / 2
+        else:
+            # A controller that is killed forgets the submissions of its last seconds.
+            assert is_refunded(ended)
+    assert "WRONG" not in grid.cli("cost", "--check").stdout
+
+
+def test_munge_and_the_accounting_are_away_for_a_minute(grid: Grid, cluster: SlurmCluster) -> None:
+    running = grid.submit("for i in $(seq 40); do echo $i; sleep 1; done", "--time-limit", "3m")
+    grid.wait(running["id"], "RUNNING")
+    cluster.kill_daemon("munged", signal.SIGKILL)
+    cluster.kill_daemon("slurmdbd", signal.SIGKILL)
+    bought = grid.submit("echo late", "--time-limit", "1m")
+    time.sleep(60)
+    assert grid.json("job", "show", running["id"])["status"] == "RUNNING"
+    cluster.up()
+    ended = grid.wait(running["id"], "FINISHED", seconds=90)
+    assert grid.logs(running["id"]) == [str(number) for number in range(1, 41)]
+    assert Decimal(ended["billed"]) == Decimal(ended["locked"]) / 3
+    grid.wait(bought["id"], "FINISHED", seconds=90)
+    assert grid.logs(bought["id"]) == ["late"]
+
+
+def test_every_minute_was_paid_for_once_and_nothing_runs_on(grid: Grid) -> None:
+    assert "WRONG" not in grid.cli("cost", "--check").stdout
+    account = grid.json("grid", "status", "--state", grid.state)["account"]
+    grid.until(lambda: subprocess.run(["pgrep", "-u", account], check=False, capture_output=True).returncode == 1)
