@@ -87,7 +87,7 @@ choose_ports() {
 
 make_directories() {
     local index file
-    install -d -m 0755 "$STATE_DIR"/{etc,log,spool}
+    install -d -m 0755 "$STATE_DIR"/{etc,gpus,log,spool}
     install -d -m 0755 -o "$CONTROLLER_ACCOUNT" "$STATE_DIR/run"
     install -d -m 0700 -o "$CONTROLLER_ACCOUNT" "$STATE_DIR/state"
     install -d -m 0755 -o "$MUNGE_ACCOUNT" "$STATE_DIR/munge"
@@ -101,6 +101,8 @@ make_directories() {
         [ -e "$LOG_DIR/$file" ] || install -m 0644 -o "$CONTROLLER_ACCOUNT" /dev/null "$LOG_DIR/$file"
     done
     for ((index = 1; index <= NODES; index++)); do install -d -m 0755 "$STATE_DIR/spool/$(node_name "$index")"; done
+    # Slurm wants a device for each GPU, and no device twice; it looks at the names only.
+    for ((index = 0; index < GPUS; index++)); do ln -sfn /dev/null "$STATE_DIR/gpus/gpu$index"; done
     # No daemon runs, so these are of killed ones, and their numbers may belong to strangers by now.
     rm -f "$STATE_DIR"/run/*.pid
 }
@@ -117,8 +119,14 @@ write_cgroup_conf() {
     fi
 }
 
+write_gres_conf() {
+    printf '# Written by %s.\nAutoDetect=off\n' "$HERE/up"
+    if [ "$GPUS" -gt 0 ]; then printf 'Name=gpu File=%s/gpus/gpu[0-%s]\n' "$STATE_DIR" $((GPUS - 1)); fi
+}
+
 write_slurm_conf() {
-    local binds=$1 tracking task_plugin=() gather limits='' epilog='' accounting=(AccountingStorageType=accounting_storage/none)
+    local binds=$1 tracking task_plugin=() gather limits='' epilog='' gpu_types='' gpus='' accounting
+    accounting=(AccountingStorageType=accounting_storage/none)
     if [ "$binds" = yes ]; then task_plugin+=(task/affinity); fi
     if [ "$CGROUPS" = none ]; then
         tracking=proctrack/linuxproc gather=jobacct_gather/linux
@@ -134,6 +142,10 @@ write_slurm_conf() {
         # With munge the "password" is where to find munge: AuthInfo doesn't count for this one connection.
         accounting=(AccountingStorageType=accounting_storage/slurmdbd "AccountingStorageHost=$ADDRESS" "AccountingStoragePort=$DBD_PORT"
             "AccountingStoragePass=socket=$MUNGE_SOCKET")
+    fi
+    if [ "$GPUS" -gt 0 ]; then
+        gpus="Gres=gpu:$GPUS" gpu_types=GresTypes=gpu
+        accounting+=(AccountingStorageTRES=gres/gpu)
     fi
     cat <<CONF
 # Written by $HERE/up and rewritten at each start of the whole cluster.
@@ -184,6 +196,7 @@ SchedulerParameters=batch_sched_delay=0,sched_min_interval=10000,sched_interval=
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 EpilogMsgTime=0
+$gpu_types
 
 # A node that comes back is used again, whatever took it away. Its size is what is written here, not what the host has.
 ReturnToService=2
@@ -191,7 +204,7 @@ SlurmdTimeout=$NODE_TIMEOUT
 SlurmctldTimeout=60
 SlurmdParameters=config_overrides
 DefMemPerCPU=$(max 1 $((MEMORY_MB / CPUS)))
-NodeName=$NAME-n[1-$NODES] NodeHostname=$(hostname -s) NodeAddr=$ADDRESS Port=[$((PORT + 1))-$((PORT + NODES))] CPUs=$CPUS RealMemory=$MEMORY_MB State=UNKNOWN
+NodeName=$NAME-n[1-$NODES] NodeHostname=$(hostname -s) NodeAddr=$ADDRESS Port=[$((PORT + 1))-$((PORT + NODES))] CPUs=$CPUS RealMemory=$MEMORY_MB $gpus State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=01:00:00 State=UP
 CONF
 }
@@ -203,6 +216,7 @@ write_configuration() {
     # Every node believes that the host's first cores are its own: binding is right for one node with real CPUs only.
     if [ "$NODES" -eq 1 ] && [ "$CPUS" -le "$(nproc)" ]; then binds=yes; fi
     write_cgroup_conf "$binds" >"$STATE_DIR/etc/cgroup.conf"
+    write_gres_conf >"$STATE_DIR/etc/gres.conf"
     write_slurm_conf "$binds" >"$CONF"
     if [ "$ACCOUNTING" = yes ]; then write_slurmdbd_conf; fi
     save_settings
