@@ -212,13 +212,14 @@ CONF
 write_configuration() {
     local binds=no
     choose_address
-    DBD_PORT=$((PORT + NODES + 1))
+    DBD_PORT=$((PORT + NODES + 1)) SSH_PORT=$(ssh_port)
     # Every node believes that the host's first cores are its own: binding is right for one node with real CPUs only.
     if [ "$NODES" -eq 1 ] && [ "$CPUS" -le "$(nproc)" ]; then binds=yes; fi
     write_cgroup_conf "$binds" >"$STATE_DIR/etc/cgroup.conf"
     write_gres_conf >"$STATE_DIR/etc/gres.conf"
     write_slurm_conf "$binds" >"$CONF"
     if [ "$ACCOUNTING" = yes ]; then write_slurmdbd_conf; fi
+    if [ "$SSH" = yes ]; then write_ssh_files; fi
     save_settings
     if [ "$CGROUPS" = none ]; then
         say "no usable cgroups: processes are followed by proctrack/linuxproc, and memory is polled instead of enforced by the kernel"

@@ -9,6 +9,8 @@ readonly CGROUP_ROOT=/sys/fs/cgroup
 readonly CONTROLLER_ACCOUNT=slurm MUNGE_ACCOUNT=munge DATABASE_ACCOUNT=mysql
 # Exit codes, as init scripts have them: 1 failed, 2 wrong use, 3 not running.
 readonly EXIT_FAILED=1 EXIT_USAGE=2 EXIT_NOT_UP=3
+# The variable that every process of a login by the cluster's SSH server has.
+readonly LOGIN_MARK=SLURM_CLUSTER_LOGIN
 # What a cluster is made with, in the order in which it is kept.
 readonly SETTING_KEYS=(NAME NODES CPUS MEMORY_MB GPUS ACCOUNTING MIN_JOB_AGE NODE_TIMEOUT EPILOG SSH CGROUPS PORT)
 
@@ -66,6 +68,7 @@ use_state_dir() {
     MUNGE_SOCKET=$STATE_DIR/munge/socket
     DB_DATA=$STATE_DIR/db/data
     DB_SOCKET=$STATE_DIR/db/socket
+    SSH_DIR=$STATE_DIR/ssh
     LOG_DIR=$STATE_DIR/log
     LOCK=$STATE_DIR/.slurm-cluster.lock
 }
@@ -98,6 +101,8 @@ lock_state_dir() {
 
 node_name() { printf '%s-n%s' "$NAME" "$1"; }
 
+ssh_port() { printf '%s' $((PORT + NODES + 2)); }
+
 # A command of Slurm against this cluster, never waiting long for a dead controller.
 slurm() { SLURM_CONF=$CONF timeout 15 "$@"; }
 
@@ -115,7 +120,20 @@ pids_with() {
     done < <(grep -lzxF -e "$2" /proc/[0-9]*/"$1" 2>/dev/null || true)
 }
 
-# daemon_pids munged|mariadbd|slurmdbd|slurmctld|slurmd [NODE]
+# The cluster's sshd, and with it those that serve its logins. They write over their arguments and environment, but all keep
+# the log open.
+sshd_pids() {
+    local file pid exe
+    [ -e "$LOG_DIR/sshd.log" ] || return 0
+    while IFS= read -r file; do
+        pid=${file#/proc/}
+        pid=${pid%%/*}
+        exe=$(readlink "/proc/$pid/exe" 2>/dev/null) || continue
+        if [[ ${exe##*/} == sshd* ]]; then printf '%s\n' "$pid"; fi
+    done < <(find /proc/[0-9]*/fd -lname "$LOG_DIR/sshd.log" 2>/dev/null || true)
+}
+
+# daemon_pids munged|mariadbd|slurmdbd|slurmctld|sshd|slurmd [NODE]
 daemon_pids() {
     local pid
     case $1 in
@@ -124,6 +142,8 @@ daemon_pids() {
     # It takes no configuration file as an argument, and finds its own beside Slurm's.
     slurmdbd) pids_with environ "SLURM_CONF=$CONF" slurmdbd ;;
     slurmctld) pids_with cmdline "$CONF" slurmctld ;;
+    # Only the one that listens.
+    sshd) for pid in $(sshd_pids); do if grep -qsF "sshd_config -E" "/proc/$pid/cmdline"; then printf '%s\n' "$pid"; fi; done ;;
     slurmd)
         for pid in $(pids_with cmdline "$CONF" slurmd); do
             if grep -qzxF -e "$2" "/proc/$pid/cmdline" 2>/dev/null; then printf '%s\n' "$pid"; fi
@@ -177,11 +197,12 @@ remove_cgroups() {
 }
 
 # Slurm's step managers of this cluster, and whatever its jobs left running: inside its cgroups, or, where jobs are not in
-# cgroups, with the name of one of its nodes in their environment.
+# cgroups, with the name of one of its nodes in their environment. And what its logins left running.
 leftover_pids() {
     local index path
     {
         pids_with environ "SLURM_CONF=$CONF" slurmstepd
+        pids_with environ "$LOGIN_MARK=$STATE_DIR"
         for ((index = 1; index <= NODES; index++)); do pids_with environ "SLURMD_NODENAME=$(node_name "$index")"; done
         while IFS= read -r path; do
             find "$path" -name cgroup.procs -exec cat {} + 2>/dev/null || true
