@@ -56,6 +56,10 @@ _JOBS_AT_ONCE = 16
 # Where a minute costs nothing, credits buy more minutes than Slurm can count.
 _LONGEST_MINUTES = 365 * 24 * 60
 
+# How Slurm says in a job's output that a step ran out of memory; its accounting of the job itself knows an exit code only.
+_OUT_OF_MEMORY = re.compile(
+    rb"(?:srun: error: \S+: task [\d,-]+: Out Of Memory|slurmstepd\S*: error: Detected \d+ oom[-_]kill event)"
+)
 _JOB_NAME = re.compile(r"0x[0-9a-f]{64}")
 
 _ENDS = {
@@ -104,6 +108,7 @@ class Supervisor:
         self._try_again_at: dict[bytes, float] = {}
         self._ended_at: dict[bytes, float] = {}
         self._topped_up: set[bytes] = set()
+        self._out_of_memory: set[bytes] = set()
         self._recover_at = 0.0
         self._ask_accounting_at = 0.0
         self._accounting_away_since: float | None = None
@@ -261,6 +266,7 @@ class Supervisor:
             self._try_again_at.pop(entry.job_id, None)
             self._ended_at.pop(entry.job_id, None)
             self._topped_up.discard(entry.job_id)
+            self._out_of_memory.discard(entry.job_id)
         else:
             self._entries[entry.job_id] = entry
 
@@ -375,12 +381,14 @@ class Supervisor:
                 minutes=-(-seconds // 60),
                 error=f"its output is larger than {_MOST_OUTPUT_BYTES >> 30} GiB"
                 if cut_off
-                else await self._reason(state),
+                else await self._reason(entry, state),
                 exit_code=state.exit_code * 256 + state.signal,
             )
 
-    async def _reason(self, state: BatchState) -> str:
+    async def _reason(self, entry: Entry, state: BatchState) -> str:
         reason = _reason(state)
+        if state.phase is Phase.FAILED and entry.job_id in self._out_of_memory:
+            return "it used more memory than it asked for"
         if state.phase is Phase.FAILED and await self._spool.is_full():
             return f"{reason}; the provider's disk for output is full"
         return reason
@@ -425,6 +433,8 @@ class Supervisor:
             # The minute counts only while the logger is there.
             self._ended_at.pop(entry.job_id, None)
             raise
+        if any(_OUT_OF_MEMORY.match(line) for line, _, _ in lines):
+            self._out_of_memory.add(entry.job_id)
         entry.log_offset = lines[-1][2]
         self._keep(entry)
         self._wake.set()
