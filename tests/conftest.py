@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.cluster import SlurmCluster
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.cluster import SlurmCluster, new_cluster
 
+from tests.cluster import SlurmCluster, new_cluster
 from tests.conftest import Grid, running_grid
 
 pytestmark = pytest.mark.slurm

@@ -115,7 +115,7 @@ async def test_files(host: Host, slurm_cluster: SlurmCluster) -> None:
     await host.remove(path)
     await host.remove(path)
     assert not local.exists()
-    with pytest.raises(OSError, match="[Nn]o such file"):
+    with pytest.raises(OSError, match=r"[Nn]o such file"):
         await host.create(folder / "no" / "such" / "folder", owner)
 
 
