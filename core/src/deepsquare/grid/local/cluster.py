@@ -10,6 +10,8 @@ from pathlib import Path
 from deepsquare.errors import GridError
 from deepsquare.grid.config import GridConfig
 
+# What a private cluster's accounting needs; it is of use, and not necessary.
+_ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd")
 # A controller that is configured and away makes sinfo try for a while.
 _SINFO_SECONDS = 30
 
@@ -29,7 +31,10 @@ def start(folder: Path, state: Path) -> Path:
         GridError: its script failed.
     """
     # The supervisor's hook, which its controller calls at each job's end (`deepsquare.grid.supervisor.wake`).
-    output = _script(folder / "up", str(state / "slurm"), "--epilog", str(state / "supervisor" / "epilog"))
+    options = ["--epilog", str(state / "supervisor" / "epilog")]
+    if any(shutil.which(program) is None for program in _ACCOUNTING_PROGRAMS):
+        options.append("--no-accounting")
+    output = _script(folder / "up", str(state / "slurm"), *options)
     for line in output.splitlines():
         name, _, value = line.partition("=")
         if name == "SLURM_CONF":
