@@ -55,6 +55,15 @@ def test_down_leaves_nothing_and_up_goes_on_where_it_was(grid: Grid, second_grid
     assert grid.submit("echo still here", "--time-limit", "1m", "--watch")["status"] == "FINISHED"
 
 
+def test_slurm_wakes_the_supervisor_when_a_job_ends(second_grid: Grid) -> None:
+    state = second_grid.state
+    # So seldom that without being woken nobody would see the end.
+    second_grid.cli("grid", "up", "--state", state, "--cluster", CLUSTER, "--poll", "3600", cwd=state)
+    job = second_grid.submit("sleep 1; echo done", "--time-limit", "5m")
+    assert second_grid.wait(job["id"], "FINISHED")["exit_code"] == 0
+    assert second_grid.logs(job["id"]) == ["done"]
+
+
 def test_each_service_runs_alone(second_grid: Grid) -> None:
     state = second_grid.state
     without = [word for name in SERVICES for word in ("--without", name)]

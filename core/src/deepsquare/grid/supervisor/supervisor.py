@@ -39,6 +39,9 @@ _log = logging.getLogger(__name__)
 # How often the chain is looked at while there are no jobs, when no event comes.
 _IDLE_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 15.0
+# Slurm's controller tells of a job's end while the job is still completing.
+_HURRIED_LOOKS = 4
+_HURRIED_SECONDS = 0.5
 # A job whose sbatch was cut off may show up in the scheduler's answer later: sbatch goes on trying by itself for a while.
 _UNKNOWN_SECONDS = 75.0
 _TRY_AGAIN_SECONDS = 10.0
@@ -110,11 +113,13 @@ class Supervisor:
         self._topped_up: set[bytes] = set()
         self._out_of_memory: set[bytes] = set()
         self._recover_at = 0.0
+        self._hurried_looks = 0
         self._ask_accounting_at = 0.0
         self._accounting_away_since: float | None = None
 
     def wake(self) -> None:
-        """Look at once: something has happened."""
+        """Look at once, and some more times soon: a job has ended, or is about to be at its end."""
+        self._hurried_looks = _HURRIED_LOOKS
         self._wake.set()
 
     async def register(self, prices: Prices, labels: Sequence[Label]) -> None:
@@ -145,6 +150,9 @@ class Supervisor:
             while True:
                 await patiently(self._round)
                 timeout = self._services.poll_seconds if self._entries else _IDLE_SECONDS
+                if self._hurried_looks:
+                    self._hurried_looks -= 1
+                    timeout = min(timeout, _HURRIED_SECONDS)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), timeout)
                 self._wake.clear()
