@@ -10,33 +10,26 @@ require_accounting_packages() {
     require_accounts "$remedy" "$DATABASE_ACCOUNT"
 }
 
-as_database() { setpriv --reuid="$DATABASE_ACCOUNT" --regid="$DATABASE_ACCOUNT" --clear-groups "$@"; }
-
 # The database's own tables, made once.
 make_database() {
     local log=$LOG_DIR/mariadb-install-db.log file
     # The socket is for slurmdbd's account, the files for nobody else.
     install -d -m 0710 -o "$DATABASE_ACCOUNT" -g "$CONTROLLER_ACCOUNT" "$STATE_DIR/db"
+    # A server that starts removes all temporary tables of its folder: in a shared one, those of other servers too.
+    install -d -m 0700 -o "$DATABASE_ACCOUNT" "$DB_TEMPORARY"
     for file in "mariadbd.log $DATABASE_ACCOUNT" "slurmdbd.log $CONTROLLER_ACCOUNT"; do
         [ -e "$LOG_DIR/${file% *}" ] || install -m 0644 -o "${file#* }" /dev/null "$LOG_DIR/${file% *}"
     done
     [ ! -d "$DB_DATA" ] || return 0
     # Renamed when complete, so that one that was interrupted is made anew. Run as root it would change files in /usr.
     rm -rf "$DB_DATA.new"
-    (cd / && as_database mariadb-install-db --no-defaults --datadir="$DB_DATA.new" --skip-test-db \
-        --auth-root-authentication-method=socket --innodb-log-file-size=16M >"$log" 2>&1) || {
-        tail -n 15 "$log" >&2
+    (cd / && setpriv --reuid="$DATABASE_ACCOUNT" --regid="$DATABASE_ACCOUNT" --clear-groups mariadb-install-db --no-defaults \
+        --datadir="$DB_DATA.new" --tmpdir="$DB_TEMPORARY" --skip-test-db --auth-root-authentication-method=socket --innodb-log-file-size=16M >"$log" 2>&1) || {
+        grep -i error "$log" >&2 || true
         die "MariaDB's tables could not be made; all it said is in $log"
     }
     chmod 0700 "$DB_DATA.new"
     mv "$DB_DATA.new" "$DB_DATA"
-}
-
-# A small database: the tests run several side by side. The lock's patience is what slurmdbd asks for.
-mariadbd_command() {
-    MARIADBD=("$(command -v mariadbd)" --no-defaults --datadir="$DB_DATA" --socket="$DB_SOCKET" --pid-file="$STATE_DIR/db/mariadbd.pid"
-        --log-error="$LOG_DIR/mariadbd.log" --skip-networking --innodb-buffer-pool-size=32M --innodb-log-file-size=16M
-        --key-buffer-size=1M --aria-pagecache-buffer-size=8M --innodb-lock-wait-timeout=900 --innodb-use-native-aio=OFF)
 }
 
 # Fails while the database doesn't answer.
@@ -76,9 +69,12 @@ CONF
 }
 
 start_accounting() {
-    local MARIADBD
-    mariadbd_command
-    start mariadbd setpriv --reuid="$DATABASE_ACCOUNT" --regid="$DATABASE_ACCOUNT" --clear-groups setsid --fork "${MARIADBD[@]}"
+    # A small database: several may run side by side. How long it waits for a lock is what slurmdbd asks for.
+    start mariadbd setpriv --reuid="$DATABASE_ACCOUNT" --regid="$DATABASE_ACCOUNT" --clear-groups setsid --fork \
+        "$(command -v mariadbd)" --no-defaults --skip-networking --datadir="$DB_DATA" --tmpdir="$DB_TEMPORARY" --socket="$DB_SOCKET" \
+        --pid-file="$STATE_DIR/db/mariadbd.pid" --log-error="$(log_of mariadbd)" --innodb-lock-wait-timeout=900 \
+        --innodb-buffer-pool-size=32M --innodb-log-file-size=16M --key-buffer-size=1M --aria-pagecache-buffer-size=8M \
+        --innodb-use-native-aio=OFF
     wait_for "$ACCOUNTING_TIMEOUT" mariadbd prepare_tables
     # The variable is how MariaDB's client library learns of another socket.
     start slurmdbd env MYSQL_UNIX_PORT="$DB_SOCKET" "$(command -v slurmdbd)"

@@ -124,6 +124,12 @@ write_gres_conf() {
     if [ "$GPUS" -gt 0 ]; then printf 'Name=gpu File=%s/gpus/gpu[0-%s]\n' "$STATE_DIR" $((GPUS - 1)); fi
 }
 
+# Slurm forgets an epilog that isn't there when the controller starts; so it gets this one.
+write_epilog() {
+    printf '#!/bin/sh\n[ ! -x %s ] || exec %s\n' "$EPILOG" "$EPILOG" >"$STATE_DIR/etc/epilog"
+    chmod 0755 "$STATE_DIR/etc/epilog"
+}
+
 write_slurm_conf() {
     local binds=$1 tracking task_plugin=() gather limits='' epilog='' gpu_types='' gpus='' accounting
     accounting=(AccountingStorageType=accounting_storage/none)
@@ -137,7 +143,7 @@ write_slurm_conf() {
         task_plugin=(task/cgroup "${task_plugin[@]}")
     fi
     [ ${#task_plugin[@]} -gt 0 ] || task_plugin=(task/none)
-    if [ -n "$EPILOG" ]; then epilog="EpilogSlurmctld=$EPILOG"; fi
+    if [ -n "$EPILOG" ]; then epilog="EpilogSlurmctld=$STATE_DIR/etc/epilog"; fi
     if [ "$ACCOUNTING" = yes ]; then
         # With munge the "password" is where to find munge: AuthInfo doesn't count for this one connection.
         accounting=(AccountingStorageType=accounting_storage/slurmdbd "AccountingStorageHost=$ADDRESS" "AccountingStoragePort=$DBD_PORT"
@@ -218,6 +224,7 @@ write_configuration() {
     write_cgroup_conf "$binds" >"$STATE_DIR/etc/cgroup.conf"
     write_gres_conf >"$STATE_DIR/etc/gres.conf"
     write_slurm_conf "$binds" >"$CONF"
+    if [ -n "$EPILOG" ]; then write_epilog; fi
     if [ "$ACCOUNTING" = yes ]; then write_slurmdbd_conf; fi
     if [ "$SSH" = yes ]; then write_ssh_files; fi
     save_settings

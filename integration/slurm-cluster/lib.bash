@@ -67,6 +67,7 @@ use_state_dir() {
     CONF=$STATE_DIR/etc/slurm.conf
     MUNGE_SOCKET=$STATE_DIR/munge/socket
     DB_DATA=$STATE_DIR/db/data
+    DB_TEMPORARY=$STATE_DIR/db/tmp
     DB_SOCKET=$STATE_DIR/db/socket
     SSH_DIR=$STATE_DIR/ssh
     LOG_DIR=$STATE_DIR/log

@@ -1,168 +1,50 @@
 """The private Slurm cluster, from up to down, on this host. Every cluster of these tests has its own name and state."""
 
-import json
 import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.cluster import SlurmCluster, cluster_place, new_cluster, wait_until_gone
+
 HERE = Path(__file__).resolve().parent.parent
 SCRIPTS = ["up", "status", "down"]
-TOOLS = ["munged", "mungekey", "slurmctld", "slurmd", "sbatch"]
 
 pytestmark = pytest.mark.slurm
 
 
-@dataclass
-class Cluster:
-    state: Path
-
-    def script(self, name: str, *options: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Runs up, status or down; what it said is in the failure."""
-        done = subprocess.run(
-            [HERE / name, self.state, *options], capture_output=True, text=True, timeout=90, check=False
-        )
-        assert not check or done.returncode == 0, done.stdout + done.stderr
-        return done
-
-    def up(self, *options: str) -> subprocess.CompletedProcess[str]:
-        return self.script("up", *options)
-
-    def down(self, *options: str) -> subprocess.CompletedProcess[str]:
-        return self.script("down", *options)
-
-    def status(self) -> dict:
-        return json.loads(self.script("status", "--json", check=False).stdout)
-
-    def pids(self) -> dict[str, int]:
-        return {daemon["name"]: daemon["pid"] for daemon in self.status()["daemons"]}
-
-    @property
-    def conf(self) -> Path:
-        return self.state / "etc/slurm.conf"
-
-    @property
-    def name(self) -> str:
-        settings = dict(line.split("=", 1) for line in (self.state / "etc/cluster.settings").read_text().splitlines())
-        return settings["NAME"]
-
-    def slurm(self, *command: str, cwd: str | Path = "/", user: str | None = None) -> str:
-        done = subprocess.run(
-            command,
-            env={"PATH": os.environ["PATH"], "SLURM_CONF": str(self.conf)},
-            cwd=cwd,
-            user=user,
-            group=user,
-            extra_groups=None if user is None else [],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}: {done.stderr}"
-        return done.stdout.strip()
-
-    def submit(self, script: str, *options: str, **how) -> str:
-        return self.slurm("sbatch", "--parsable", "--output=/dev/null", *options, f"--wrap={script}", **how)
-
-    def field(self, job: str, name: str) -> str:
-        return dict(
-            part.split("=", 1) for part in self.slurm("scontrol", "-o", "show", "job", job).split() if "=" in part
-        )[name]
-
-    def wait(self, job: str, *states: str, seconds: float = 20) -> str:
-        end = time.monotonic() + seconds
-        while (state := self.field(job, "JobState")) not in states:
-            assert time.monotonic() < end, f"job {job} is {state}, not {states}"
-            time.sleep(0.05)
-        return state
-
-    def leftovers(self, name: str) -> list[str]:
-        """Processes, mounts and cgroups that mention this cluster."""
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            for file in ("cmdline", "environ"):
-                try:
-                    command, content = (entry / "comm").read_text().strip(), (entry / file).read_bytes()
-                except OSError:
-                    continue
-                if str(self.state).encode() in content:
-                    found.append(f"{entry}/{file}: {command}")
-        found += [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(self.state) in line]
-        found += [root for root, _, _ in os.walk("/sys/fs/cgroup") if f"{name}-" in root]
-        return found
-
-
-def wait_until_gone(pid: int) -> None:
-    """Without an init that reaps, a killed daemon stays as a zombie for a while: that is gone enough."""
-    end = time.monotonic() + 5
-    while Path(f"/proc/{pid}").exists() and ") Z " not in Path(f"/proc/{pid}/stat").read_text():
-        assert time.monotonic() < end, f"process {pid} lives on"
-        time.sleep(0.02)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def host() -> None:
-    if os.getuid() != 0:
-        pytest.skip("a Slurm cluster needs root")
-    if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
-        pytest.skip(f"Slurm is not installed ({', '.join(missing)} missing): apt-get install -y slurm-wlm munge")
-
-
 @pytest.fixture(scope="session")
-def account() -> Iterator[str]:
-    """An account without any rights, as those that run jobs."""
-    name = f"sctest-{uuid.uuid4().hex[:8]}"
-    subprocess.run(["useradd", "--system", "--user-group", "--no-create-home", "--home-dir=/", name], check=True)
-    yield name
-    subprocess.run(["userdel", name], check=True)
-
-
-def make_cluster() -> Iterator[Cluster]:
-    # Not tmp_path: the directories above it are closed to the accounts that run jobs.
-    directory = Path(tempfile.mkdtemp(prefix="sct-", dir="/tmp"))
-    directory.chmod(0o755)
-    made = Cluster(directory / "c")
-    try:
-        yield made
-    finally:
-        made.down("--purge")
-        shutil.rmtree(directory)
-
-
-@pytest.fixture(scope="session")
-def shared(host: None) -> Iterator[Cluster]:
+def shared(slurm_host: None) -> Iterator[SlurmCluster]:
     """One cluster for the tests that leave it running as they found it."""
-    for cluster in make_cluster():
-        cluster.up()
+    with new_cluster() as cluster:
         yield cluster
 
 
 @pytest.fixture
-def cluster(host: None) -> Iterator[Cluster]:
-    yield from make_cluster()
+def cluster(slurm_host: None) -> Iterator[SlurmCluster]:
+    """A cluster of the test's own, which is not up yet."""
+    with cluster_place() as cluster:
+        yield cluster
 
 
 # --- a running cluster ----------------------------------------------------------------------------------------------
 
 
-def test_up_prints_the_configuration_and_leaves_idle_nodes(cluster: Cluster) -> None:
+def test_up_prints_the_configuration_and_leaves_idle_nodes(cluster: SlurmCluster) -> None:
     started = time.monotonic()
     done = cluster.up("--nodes", "2")
     assert time.monotonic() - started < 10
     assert done.stdout == f"SLURM_CONF={cluster.conf}\n"
-    assert cluster.slurm("sinfo", "-h", "-N", "-o", "%P %T").splitlines() == ["main* idle"] * 2
+    assert cluster.run("sinfo", "-h", "-N", "-o", "%P %T").splitlines() == ["main* idle"] * 2
 
 
-def test_second_up_changes_nothing(shared: Cluster) -> None:
+def test_second_up_changes_nothing(shared: SlurmCluster) -> None:
     before = shared.pids()
     done = shared.up()
     assert "already up" in done.stderr
@@ -170,13 +52,25 @@ def test_second_up_changes_nothing(shared: Cluster) -> None:
     assert shared.pids() == before
 
 
-def test_another_shape_is_refused_while_running(shared: Cluster) -> None:
-    done = shared.script("up", "--nodes", "7", check=False)
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--nodes=7"], "NODES=1, not 7"),
+        (["--gpus=2"], "GPUS=0, not 2"),
+        (["--no-accounting"], "ACCOUNTING=yes, not no"),
+        (["--min-job-age=9"], "MIN_JOB_AGE=3600, not 9"),
+        (["--node-timeout=9"], "NODE_TIMEOUT=300, not 9"),
+        (["--epilog=/bin/true"], "EPILOG=, not /bin/true"),
+        (["--ssh"], "SSH=no, not yes"),
+    ],
+)
+def test_another_shape_is_refused_while_running(shared: SlurmCluster, options: list[str], complaint: str) -> None:
+    done = shared.script("up", *options, check=False)
     assert done.returncode == 1
-    assert "NODES=1, not 7" in done.stderr
+    assert complaint in done.stderr
 
 
-def test_status_tells_daemons_nodes_and_partitions(shared: Cluster) -> None:
+def test_status_tells_daemons_nodes_and_partitions(shared: SlurmCluster) -> None:
     status = shared.status()
     assert (status["up"], status["name"], status["slurm_conf"]) == (True, shared.name, str(shared.conf))
     names = ["munged", "mariadbd", "slurmdbd", "slurmctld", f"slurmd/{shared.name}-n1"]
@@ -186,39 +80,39 @@ def test_status_tells_daemons_nodes_and_partitions(shared: Cluster) -> None:
     assert status["partitions"] == [{"name": "main", "state": "up", "nodes": 1}]
 
 
-def test_job_of_an_unprivileged_account_keeps_its_exit_code(shared: Cluster, account: str) -> None:
+def test_job_of_an_unprivileged_account_keeps_its_exit_code(shared: SlurmCluster, slurm_account: str) -> None:
     workdir = shared.state.parent / "job"
     workdir.mkdir()
-    shutil.chown(workdir, account, account)
+    shutil.chown(workdir, slurm_account, slurm_account)
     script = f'id -un; cat {shared.state}/munge/key; pwd; echo "out of $SLURM_CPUS_ON_NODE"; exit 7'
-    job = shared.submit(script, f"--output={workdir}/out", "--ntasks=1", cwd=workdir, user=account)
+    job = shared.submit(script, f"--output={workdir}/out", "--ntasks=1", cwd=workdir, account=slurm_account)
     assert shared.wait(job, "FAILED", "COMPLETED") == "FAILED"
     assert shared.field(job, "ExitCode") == "7:0"
     user, denied, cwd, cpus = (workdir / "out").read_text().splitlines()
-    assert (user, cwd, cpus) == (account, str(workdir), "out of 1")
+    assert (user, cwd, cpus) == (slurm_account, str(workdir), "out of 1")
     assert "Permission denied" in denied
 
 
-def test_turn_round_is_about_a_second(shared: Cluster) -> None:
+def test_turn_round_is_about_a_second(shared: SlurmCluster) -> None:
     started = time.monotonic()
     shared.wait(shared.submit("true"), "COMPLETED")
     assert time.monotonic() - started < 5
 
 
-def test_memory_is_enforced_by_the_kernel(shared: Cluster) -> None:
+def test_memory_is_enforced_by_the_kernel(shared: SlurmCluster) -> None:
     if shared.status()["cgroups"] == "none":
         pytest.skip("this host has no usable cgroups, so the kernel holds no job to its memory")
     job = shared.submit("python3 -c 'bytearray(300 << 20)'", "--mem=50")
     assert shared.wait(job, "OUT_OF_MEMORY", "FAILED", "COMPLETED") == "OUT_OF_MEMORY"
 
 
-def test_finished_jobs_stay_known_and_are_in_the_completion_log(shared: Cluster) -> None:
+def test_finished_jobs_stay_known_and_are_in_the_completion_log(shared: SlurmCluster) -> None:
     job = shared.submit("exit 4", "--job-name=kept")
     shared.wait(job, "FAILED")
-    assert shared.slurm("squeue", "-h", "-t", "all", "-j", job, "-o", "%j %T") == "kept FAILED"
-    logged = shared.slurm("sacct", "-c", "-n", "-P", "-j", job, "-o", "jobid,jobname,state,exitcode")
+    assert shared.run("squeue", "-h", "-t", "all", "-j", job, "-o", "%j %T") == "kept FAILED"
+    logged = shared.run("sacct", "-c", "-n", "-P", "-j", job, "-o", "jobid,jobname,state,exitcode")
     assert logged == f"{job}|kept|FAILED|4:0"
-    assert logged == shared.slurm(
+    assert logged == shared.run(
         "sacct",
         "-c",
         "-f",
@@ -232,16 +126,21 @@ def test_finished_jobs_stay_known_and_are_in_the_completion_log(shared: Cluster)
     )
 
 
-def test_everything_listens_on_loopback_only(shared: Cluster) -> None:
-    if "NoInAddrAny" not in shared.conf.read_text():
+def test_everything_listens_on_loopback_only(slurm_cluster: SlurmCluster) -> None:
+    if "NoInAddrAny" not in slurm_cluster.conf.read_text():
         pytest.skip("the name of this host doesn't mean 127.0.0.1, so Slurm can't bind to loopback alone")
-    port = int(next(line for line in shared.conf.read_text().splitlines() if "SlurmctldPort" in line).split("=")[1])
-    listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines() if " 0A " in line]
-    assert f"0100007F:{port:04X}" in listening
-    assert f"0100007F:{port + 1:04X}" in listening
+    status = slurm_cluster.status()
+    inodes = set()
+    for pid in slurm_cluster.pids().values():
+        inodes |= {link.readlink().name for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    tables = Path("/proc/net/tcp").read_text().splitlines() + Path("/proc/net/tcp6").read_text().splitlines()
+    listening = sorted(line.split()[1] for line in tables if " 0A " in line and f"socket:[{line.split()[9]}]" in inodes)
+    # The controller, two nodes, slurmdbd and sshd; the database has a socket in its folder only.
+    last = status["ssh"]["port"]
+    assert listening == [f"0100007F:{port:04X}" for port in range(last - 4, last + 1)]
 
 
-def test_the_state_is_open_to_jobs_and_the_keys_are_not(shared: Cluster) -> None:
+def test_the_state_is_open_to_jobs_and_the_keys_are_not(shared: SlurmCluster) -> None:
     def mode(path: str) -> int:
         return (shared.state / path).stat().st_mode & 0o777
 
@@ -252,26 +151,33 @@ def test_the_state_is_open_to_jobs_and_the_keys_are_not(shared: Cluster) -> None
     assert (shared.state / f"spool/{shared.name}-n1").stat().st_uid == 0
 
 
-def test_pretended_cpus_run_many_jobs_at_once(cluster: Cluster) -> None:
-    cluster.up("--nodes=2", "--cpus=16")
+def test_pretended_cpus_run_many_jobs_at_once(cluster: SlurmCluster) -> None:
+    cluster.up("--nodes=2", "--cpus=16", "--no-accounting")
     jobs = [cluster.submit("sleep 30") for _ in range(32)]
     for job in jobs:
         cluster.wait(job, "RUNNING")
 
 
+def kill_all(cluster: SlurmCluster) -> None:
+    pids = cluster.pids().values()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    for pid in pids:
+        wait_until_gone(pid)
+
+
 # --- accidents ------------------------------------------------------------------------------------------------------
 
 
-def test_up_heals_a_killed_controller_under_a_running_job(cluster: Cluster) -> None:
-    cluster.up()
+def test_up_heals_a_killed_controller_under_a_running_job(cluster: SlurmCluster) -> None:
+    cluster.up("--no-accounting")
     finished = cluster.submit("exit 3")
     running = cluster.submit("sleep 60")
     cluster.wait(finished, "FAILED")
     cluster.wait(running, "RUNNING")
     time.sleep(5)  # Slurm saves its jobs every few seconds; a controller killed before that forgets the newest
     before = cluster.pids()
-    os.kill(before["slurmctld"], signal.SIGKILL)
-    wait_until_gone(before["slurmctld"])
+    cluster.kill_daemon("slurmctld")
     assert cluster.script("status", check=False).returncode == 3
     assert "restarted slurmctld" in cluster.up().stderr
     after = cluster.pids()
@@ -280,13 +186,9 @@ def test_up_heals_a_killed_controller_under_a_running_job(cluster: Cluster) -> N
     assert (cluster.field(finished, "ExitCode"), cluster.field(running, "JobState")) == ("3:0", "RUNNING")
 
 
-def test_a_stale_state_is_healed_and_strangers_with_its_pids_live(cluster: Cluster) -> None:
-    cluster.up("--nodes=2")
-    first = cluster.pids()
-    for pid in first.values():
-        os.kill(pid, signal.SIGKILL)
-    for pid in first.values():
-        wait_until_gone(pid)
+def test_a_stale_state_is_healed_and_strangers_with_its_pids_live(cluster: SlurmCluster) -> None:
+    cluster.up("--nodes=2", "--no-accounting")
+    kill_all(cluster)
     stranger = subprocess.Popen(["sleep", "60"])
     try:
         for file in [*(cluster.state / "run").glob("*.pid"), cluster.state / "munge/munged.pid"]:
@@ -302,8 +204,8 @@ def test_a_stale_state_is_healed_and_strangers_with_its_pids_live(cluster: Clust
         stranger.wait()
 
 
-def test_a_failed_start_says_why_and_leaves_nothing_running(cluster: Cluster) -> None:
-    cluster.up()
+def test_a_failed_start_says_why_and_leaves_nothing_running(cluster: SlurmCluster) -> None:
+    cluster.up("--no-accounting")
     cluster.down()
     (cluster.state / "etc/slurm.conf").unlink()
     (cluster.state / "munge/key").write_text("short")
@@ -317,9 +219,9 @@ def test_a_failed_start_says_why_and_leaves_nothing_running(cluster: Cluster) ->
 # --- several clusters -----------------------------------------------------------------------------------------------
 
 
-def test_two_clusters_side_by_side(shared: Cluster, cluster: Cluster) -> None:
+def test_two_clusters_side_by_side(shared: SlurmCluster, cluster: SlurmCluster) -> None:
     before = shared.pids()
-    cluster.up()
+    cluster.up("--no-accounting")
     assert cluster.name != shared.name
     jobs = [(one, one.submit("sleep 1; exit 2")) for one in (shared, cluster)]
     for one, job in jobs:
@@ -331,7 +233,17 @@ def test_two_clusters_side_by_side(shared: Cluster, cluster: Cluster) -> None:
     assert shared.wait(longer, "COMPLETED", "FAILED", "CANCELLED") == "COMPLETED"
 
 
-def test_a_name_in_use_is_refused(shared: Cluster, cluster: Cluster) -> None:
+def test_clusters_that_start_at_the_same_time_all_come_up(slurm_host: None) -> None:
+    with cluster_place() as first, cluster_place() as second:
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(SlurmCluster.up, (first, second)))
+        assert all(one.status()["up"] for one in (first, second))
+        jobs = [(one, one.submit("true")) for one in (first, second)]
+        for one, job in jobs:
+            one.wait(job, "COMPLETED")
+
+
+def test_a_name_in_use_is_refused(shared: SlurmCluster, cluster: SlurmCluster) -> None:
     done = cluster.script("up", "--name", shared.name, check=False)
     assert done.returncode == 1
     assert "choose another --name" in done.stderr
@@ -344,38 +256,43 @@ def test_a_name_in_use_is_refused(shared: Cluster, cluster: Cluster) -> None:
 STUBBORN = "trap '' TERM; (setsid sleep 300 &); srun --overlap sleep 300; sleep 300"
 
 
-@pytest.mark.parametrize("options", [(), ("--no-cgroups",)], ids=["cgroups", "no-cgroups"])
-def test_down_leaves_nothing(cluster: Cluster, options: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "options", [("--gpus=1", "--ssh"), ("--no-cgroups", "--no-accounting")], ids=["everything", "no-cgroups"]
+)
+def test_down_leaves_nothing(cluster: SlurmCluster, options: tuple[str, ...]) -> None:
     cluster.up(*options)
     name = cluster.name
     jobs = [cluster.submit(STUBBORN), cluster.submit("sleep 300", "--exclusive")]
     cluster.wait(jobs[0], "RUNNING")
     cluster.wait(jobs[1], "PENDING")
+    if "--ssh" in options:
+        cluster.ssh("setsid sleep 200 >/dev/null 2>&1 &")
     time.sleep(0.5)
-    assert any(line.endswith(": sleep") for line in cluster.leftovers(name))
+    left = cluster.leftovers(name)
+    assert any(line.endswith(": sleep") for line in left)
     cluster.down()
     assert cluster.leftovers(name) == []
     assert "cluster" in cluster.down().stderr, "a second down is fine"
 
     cluster.up()
     assert [cluster.field(job, "JobState") for job in jobs] == ["CANCELLED"] * 2, "the memory of jobs survives a down"
+    assert bool(cluster.status()["ssh"]) == ("--ssh" in options), "options not given are remembered"
     cluster.down("--purge")
     assert not cluster.state.exists()
     assert cluster.leftovers(name) == []
     cluster.down("--purge")
 
 
-def test_down_after_a_crash_leaves_nothing(cluster: Cluster) -> None:
-    cluster.up()
+def test_down_after_a_crash_leaves_nothing(cluster: SlurmCluster) -> None:
+    cluster.up("--ssh")
     name = cluster.name
     cluster.wait(cluster.submit(STUBBORN), "RUNNING")
-    for pid in cluster.pids().values():
-        os.kill(pid, signal.SIGKILL)
+    kill_all(cluster)
     cluster.down("--purge")
     assert cluster.leftovers(name) == []
 
 
-def test_without_cgroups_memory_is_polled(cluster: Cluster) -> None:
+def test_without_cgroups_memory_is_polled(cluster: SlurmCluster) -> None:
     """In a mount namespace of its own the scripts see a host that mounts no cgroups; nothing changes outside."""
     done = subprocess.run(
         [
@@ -383,9 +300,10 @@ def test_without_cgroups_memory_is_polled(cluster: Cluster) -> None:
             "--mount",
             "bash",
             "-c",
-            'mount -t tmpfs -o ro none /sys/fs/cgroup && exec "$0" "$1"',
+            'mount -t tmpfs -o ro none /sys/fs/cgroup && exec "$0" "$@"',
             HERE / "up",
             cluster.state,
+            "--no-accounting",
         ],
         capture_output=True,
         text=True,
@@ -400,15 +318,13 @@ def test_without_cgroups_memory_is_polled(cluster: Cluster) -> None:
 # --- wrong use ------------------------------------------------------------------------------------------------------
 
 
-def test_paths_that_slurm_cannot_use_are_refused(host: None, cluster: Cluster) -> None:
-    cluster.state = cluster.state.with_name("with blank")
-    done = cluster.script("up", check=False)
-    cluster.state = cluster.state.with_name("c")
+def test_paths_that_slurm_cannot_use_are_refused(cluster: SlurmCluster) -> None:
+    done = SlurmCluster(cluster.state.with_name("with blank")).script("up", check=False)
     assert done.returncode == 2
     assert "Slurm can't use a path with blanks" in done.stderr
 
 
-def test_a_directory_of_somebody_else_is_neither_taken_nor_purged(cluster: Cluster) -> None:
+def test_a_directory_of_somebody_else_is_neither_taken_nor_purged(cluster: SlurmCluster) -> None:
     cluster.state.mkdir()
     (cluster.state / "thesis.txt").write_text("irreplaceable")
     assert "in use for something else" in cluster.script("up", check=False).stderr
@@ -417,7 +333,7 @@ def test_a_directory_of_somebody_else_is_neither_taken_nor_purged(cluster: Clust
     shutil.rmtree(cluster.state)
 
 
-def test_a_directory_closed_to_jobs_is_refused(cluster: Cluster) -> None:
+def test_a_directory_closed_to_jobs_is_refused(cluster: SlurmCluster) -> None:
     cluster.state.parent.chmod(0o700)
     done = cluster.script("up", check=False)
     assert done.returncode == 1
@@ -425,13 +341,13 @@ def test_a_directory_closed_to_jobs_is_refused(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_without_root_one_line_says_so(script: str, cluster: Cluster, account: str) -> None:
+def test_without_root_one_line_says_so(script: str, cluster: SlurmCluster, slurm_account: str) -> None:
     copy = cluster.state.parent / "scripts"
     shutil.copytree(HERE, copy, ignore=shutil.ignore_patterns("tests"))
     done = subprocess.run(
         [copy / script, cluster.state],
-        user=account,
-        group=account,
+        user=slurm_account,
+        group=slurm_account,
         extra_groups=[],
         capture_output=True,
         text=True,
@@ -442,17 +358,44 @@ def test_without_root_one_line_says_so(script: str, cluster: Cluster, account: s
     assert "must run as root" in done.stderr
 
 
-def test_missing_packages_are_named_with_the_command_that_installs_them(cluster: Cluster) -> None:
+@pytest.mark.parametrize(
+    ("lacking", "remedy"),
+    [
+        ({"slurmctld"}, "apt-get install -y slurm-wlm munge"),
+        ({"slurmdbd"}, "apt-get install -y slurmdbd mariadb-server, or go without: --no-accounting"),
+        ({"sshd"}, "apt-get install -y openssh-server"),
+    ],
+)
+def test_missing_packages_are_named_with_the_command_that_installs_them(
+    cluster: SlurmCluster, lacking: set[str], remedy: str
+) -> None:
     tools = cluster.state.parent / "bin"
     tools.mkdir()
-    for tool in ("bash", "dirname", "id", "realpath"):
-        (tools / tool).symlink_to(shutil.which(tool))
+    for folder in ("/usr/sbin", "/usr/bin"):
+        for program in Path(folder).iterdir():
+            if program.name not in lacking and not (tools / program.name).exists():
+                (tools / program.name).symlink_to(program)
     done = subprocess.run(
-        [HERE / "up", cluster.state], env={"PATH": str(tools)}, capture_output=True, text=True, check=False
+        [HERE / "up", cluster.state, "--ssh"], env={"PATH": str(tools)}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "apt-get install -y slurm-wlm munge" in done.stderr
+    assert f"missing {lacking.pop()}" in done.stderr
+    assert remedy in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--gpus=-1"], "--gpus needs a number, not '-1'"),
+        (["--min-job-age", "0"], "--min-job-age needs a positive number, not '0'"),
+        (["--epilog", "epilog.sh"], "--epilog 'epilog.sh': an absolute path is needed"),
+    ],
+)
+def test_wrong_options_are_named(cluster: SlurmCluster, options: list[str], complaint: str) -> None:
+    done = cluster.script("up", *options, check=False)
+    assert done.returncode == 2
+    assert complaint in done.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
