@@ -24,7 +24,8 @@ make_database() {
     # Renamed when complete, so that one that was interrupted is made anew. Run as root it would change files in /usr.
     rm -rf "$DB_DATA.new"
     (cd / && setpriv --reuid="$DATABASE_ACCOUNT" --regid="$DATABASE_ACCOUNT" --clear-groups mariadb-install-db --no-defaults \
-        --datadir="$DB_DATA.new" --tmpdir="$DB_TEMPORARY" --skip-test-db --auth-root-authentication-method=socket --innodb-log-file-size=16M >"$log" 2>&1) || {
+        --datadir="$DB_DATA.new" --tmpdir="$DB_TEMPORARY" --skip-test-db --auth-root-authentication-method=socket \
+        --innodb-log-file-size=16M >"$log" 2>&1) || {
         grep -i error "$log" >&2 || true
         die "MariaDB's tables could not be made; all it said is in $log"
     }

@@ -55,19 +55,6 @@ def test_any_account_sees_how_its_job_ended(slurm_cluster: SlurmCluster, slurm_a
     assert fields == ["ended", slurm_account, "FAILED", "7:0"]
 
 
-def test_what_ends_while_accounting_is_dead_is_told_later(slurm_cluster: SlurmCluster) -> None:
-    before = slurm_cluster.pids()
-    slurm_cluster.kill_daemon("slurmdbd")
-    slurm_cluster.kill_daemon("mariadbd")
-    assert slurm_cluster.script("status", check=False).returncode == 3
-    job = slurm_cluster.submit("exit 5")
-    slurm_cluster.wait(job, "FAILED")
-    assert "restarted mariadbd slurmdbd" in slurm_cluster.up().stderr
-    assert accounted(slurm_cluster, job, "state,exitcode") == ["FAILED", "5:0"]
-    after = slurm_cluster.pids()
-    assert {name for name in before if before[name] != after[name]} == {"mariadbd", "slurmdbd"}
-
-
 def test_the_database_is_closed_to_the_accounts_of_jobs(slurm_cluster: SlurmCluster, slurm_account: str) -> None:
     database = slurm_cluster.state / "db"
     assert (database / "data").stat().st_mode & 0o777 == 0o700
@@ -83,8 +70,8 @@ def test_gpus_are_counted_and_too_many_refused(slurm_cluster: SlurmCluster) -> N
     for too_many in (["--gpus=3"], ["--nodes=1", "--gpus=2"], ["--ntasks=3", "--gpus-per-task=1"]):
         assert UNAVAILABLE in slurm_cluster.attempt("sbatch", *too_many, "--wrap=true").stderr
     job = slurm_cluster.submit("true", "--ntasks=2", "--gpus-per-task=1")
-    (allocated,) = accounted(slurm_cluster, job, "alloctres")
-    assert {"gres/gpu=2", "node=2"} <= set(allocated.split(","))
+    slurm_cluster.wait(job, "COMPLETED")
+    assert {"gres/gpu=2", "node=2"} <= set(slurm_cluster.field(job, "TRES").split(","))
 
 
 def test_a_job_is_told_its_gpus(slurm_cluster: SlurmCluster, slurm_account: str, place: Path) -> None:
@@ -176,13 +163,21 @@ def test_the_epilog_runs_at_a_jobs_end(hasty: SlurmCluster) -> None:
     until(lambda: ran.exists() and ran.read_text() == "slurm\n")
 
 
-def test_accounting_remembers_a_dead_nodes_jobs_and_what_the_controller_forgets(hasty: SlurmCluster) -> None:
+def test_accounting_learns_late_but_all_and_remembers_what_the_controller_forgets(hasty: SlurmCluster) -> None:
+    before = hasty.pids()
+    hasty.kill_daemon("slurmdbd")
+    hasty.kill_daemon("mariadbd")
+    assert hasty.script("status", check=False).returncode == 3
     ended = hasty.submit("exit 6")
     hasty.wait(ended, "FAILED")
-    running = hasty.submit("sleep 300")
-    hasty.wait(running, "RUNNING")
+    assert "restarted mariadbd slurmdbd" in hasty.up().stderr
+    after = hasty.pids()
+    assert {name for name in before if before[name] != after[name]} == {"mariadbd", "slurmdbd"}
+
+    lost = hasty.submit("sleep 300")
+    hasty.wait(lost, "RUNNING")
     hasty.kill_daemon(f"slurmd/{hasty.name}-n1")
-    until(lambda: accounting_says(hasty, running) == "NODE_FAIL", seconds=60)
+    until(lambda: accounting_says(hasty, lost) == "NODE_FAIL", seconds=60)
     assert "Invalid job id" in hasty.attempt("scontrol", "show", "job", ended).stderr
     assert accounted(hasty, ended, "state,exitcode") == ["FAILED", "6:0"]
 
