@@ -96,7 +96,7 @@ async def submitting(cluster: SlurmCluster, many: int) -> str:
     """Jobs a second of a shell loop, and of the adapter with everything that a round submits at once."""
     account = own_account(ACCOUNT)
     loop = (
-        f"for i in $(seq {many}); do sbatch --parsable --output=/dev/null --chdir=/ --begin=now+1day --wrap true; done"
+        f"for i in $(seq {many}); do sbatch --parsable --output=/dev/null --chdir=/ --time=1 --mem=1M --wrap true; done"
     )
     environment = {"PATH": os.environ["PATH"], "SLURM_CONF": str(cluster.conf)}
     begin = time.monotonic()

@@ -106,7 +106,8 @@ def test_names_of_steps_change_nothing(job) -> None:
 
 def test_what_a_provider_decides_comes_in_variables_with_the_references_paths_as_defaults(job) -> None:
     script = compile_workflow(from_dict(job("true")))
-    assert all(f"${{{name}:-" in script for name in LATE_BOUND)
+    hosted = {"command": "true", "container": {"image": "i", "deepsquareHosted": True}}
+    assert all(f"${{{name}:-" in script + compile_workflow(from_dict(job(hosted))) for name in LATE_BOUND)
     for path in ("/opt/cache/shared", "/opt/cache/persistent", "/opt/cache/world-tmp", "/opt/cache/disk"):
         assert f":-{path}}}" in script
 

@@ -110,6 +110,13 @@ def up(
         ),
     ] = None,
     runtime: Annotated[Path | None, typer.Option(help="A Python environment to put first on the PATH of jobs.")] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="A folder with images (NAME.sif) that this provider hosts for jobs in containers."),
+    ] = None,
+    apptainer: Annotated[
+        Path | None, typer.Option(help="The program that runs containers. [default: apptainer on the PATH of jobs]")
+    ] = None,
     context: Annotated[str | None, typer.Option(help="The name of the context to write. [default: local]")] = None,
     without: Annotated[
         list[str] | None,
@@ -153,6 +160,8 @@ def up(
             poll_seconds=poll,
             labels=_labels(label) if label else None,
             runtime=runtime.absolute() if runtime else None,
+            images=images.absolute() if images else None,
+            apptainer=apptainer.absolute() if apptainer else None,
             without=frozenset(without or ()),
         ),
         say,

@@ -10,6 +10,8 @@ sets when it submits; unset, the reference's paths count:
 | DEEPSQUARE_WORLD_TMP_ROOT | /opt/cache/world-tmp | everybody's cache on the shared file system |
 | DEEPSQUARE_DISK_ROOT | /opt/cache/disk | `tmp/user-UID` and `world-tmp`, the same on a node's own disk |
 | DEEPSQUARE_RUNTIME | (none) | a folder whose `bin` comes first on the PATH of steps on the host |
+| DEEPSQUARE_APPTAINER | apptainer | the program that runs containers |
+| DEEPSQUARE_IMAGES_ROOT | /cvmfs/containers.deepsquare.run | images that the provider hosts; `.sif` may be left out |
 """
 
 from deepsquare.compiler.script import EXIT_STARTED_BEFORE, LATE_BOUND, UnsupportedError, compile_workflow

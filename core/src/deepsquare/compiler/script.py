@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deepsquare.compiler.containers import obstacle
 from deepsquare.compiler.quoting import quote, write_file
 from deepsquare.compiler.steps import PASSED_ON, compile_run
 from deepsquare.workflow.models import Resources, Run, Workflow
@@ -13,6 +14,8 @@ LATE_BOUND = (
     "DEEPSQUARE_WORLD_TMP_ROOT",
     "DEEPSQUARE_DISK_ROOT",
     "DEEPSQUARE_RUNTIME",
+    "DEEPSQUARE_APPTAINER",
+    "DEEPSQUARE_IMAGES_ROOT",
 )
 """The variables that a supervisor may set at submission; the package's description says what they mean."""
 
@@ -101,7 +104,7 @@ def compile_workflow(workflow: Workflow) -> str:
     Resources are not in it: the supervisor gives them to sbatch.
 
     Raises:
-        UnsupportedError: a step asks for a container.
+        UnsupportedError: a step asks for what this version can't carry out.
     """
     _check(workflow.located_runs())
     parts = [_HEAD]
@@ -134,8 +137,10 @@ def _resources(resources: Resources) -> str:
 def _check(runs: list[tuple[Location, Run]]) -> None:
     for place, run in runs:
         if run.container is not None:
-            text = "containers are not supported by this version of the grid; leave container out to run on the host"
-            raise UnsupportedError([Problem(path_text((*place, "container")), text, "unsupported")])
-        if run.shell == "ENTRYPOINT":
+            found = obstacle(run)
+            if found is not None:
+                field, text = found
+                raise UnsupportedError([Problem(path_text((*place, *field.split("."))), text, "unsupported")])
+        elif run.shell == "ENTRYPOINT":
             text = "ENTRYPOINT is a container's, and this step has none"
             raise UnsupportedError([Problem(path_text((*place, "shell")), text, "unsupported")])

@@ -1,7 +1,8 @@
-"""One `run`: an srun step that executes a command on the host."""
+"""One `run`: an srun step that executes a command, on the host or in a container."""
 
 from __future__ import annotations
 
+from deepsquare.compiler import containers
 from deepsquare.compiler.quoting import quote, write_file
 from deepsquare.workflow.models import PROVIDERS_KEYS, SHELLS_KEYS, Resources, Run
 
@@ -31,24 +32,37 @@ def compile_run(run: Run, job: Resources, number: int) -> str:
         job: the job's resources, the default of the step's.
         number: its place in the order of execution, from 1.
     """
-    step_env = "".join(f"export {variable.key}={quote(variable.value)}\n" for variable in run.env)
-    directory = '"$STORAGE_PATH"' if run.work_dir is None else quote(run.work_dir)
-    launch = (
-        # Without variables of its own: customers' may have any name. The outputs share a pipe, so that lines stay in order.
-        "exec 2>&1\n"
-        'set -- "$(/bin/bash "${0%/*}/passed-on")"\n'
-        '. "${0%/*}/environment"\n'
-        'eval "$1"\nset --\n'
-        f"cd {directory} || exit\n"
-        f"{step_env}"
-        f'exec {run.shell or "/bin/bash"} "${{0%/*}}/command-{number}"'
-    )
+    # Without variables of its own: customers' may have any name. The outputs share a pipe, so that lines stay in order.
+    launch = "exec 2>&1\n" + (_on_host(run, number) if run.container is None else _in_container(run, number))
     return (
         f"\n# Step {number}\n"
         + write_file(f'"$private/command-{number}"', run.command)
         + write_file(f'"$private/step-{number}"', launch)
         + f'{" ".join(_srun(run, job))} /bin/bash "$private/step-{number}" &\n'
         + 'step=$!\nwait "$step"\ncode=$?\nstep=\n[ "$code" -eq 0 ] || exit "$code"\n'
+    )
+
+
+_ENVIRONMENT = """\
+set -- "$(/bin/bash "${0%/*}/passed-on")" "$@"
+. "${0%/*}/environment"
+eval "$1"
+shift
+"""
+
+
+def _on_host(run: Run, number: int) -> str:
+    step_env = "".join(f"export {variable.key}={quote(variable.value)}\n" for variable in run.env)
+    directory = '"$STORAGE_PATH"' if run.work_dir is None else quote(run.work_dir)
+    return (
+        f'{_ENVIRONMENT}cd {directory} || exit\n{step_env}exec {run.shell or "/bin/bash"} "${{0%/*}}/command-{number}"'
+    )
+
+
+def _in_container(run: Run, number: int) -> str:
+    return (
+        f"{containers.prepare(run)}{_ENVIRONMENT}{containers.environment(run)}"
+        f'exec "$@" {containers.command(run, number)}'.rstrip()
     )
 
 

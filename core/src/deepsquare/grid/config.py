@@ -78,6 +78,10 @@ class GridConfig(BaseModel):
     """The folder whose `up` and `down` scripts manage a private Slurm, when there is one."""
     runtime: Path | None = None
     """A Python environment whose `bin` comes first on the PATH of jobs on the host."""
+    images: Path | None = None
+    """A folder of images that jobs may run in: `NAME.sif`, or folders."""
+    apptainer: Path | None = None
+    """The program that runs containers; None: the one on the PATH of jobs."""
     prices: ProviderPrices = ProviderPrices()
     context: str = "local"
 

@@ -257,6 +257,8 @@ def late_bound(config: GridConfig, folders: JobFolders) -> dict[str, str]:
     """The values of the variables that scripts leave to the provider (`deepsquare.compiler`)."""
     values = folders.variables() | {
         "DEEPSQUARE_RUNTIME": config.runtime,
+        "DEEPSQUARE_APPTAINER": config.apptainer,
+        "DEEPSQUARE_IMAGES_ROOT": config.images,
     }
     assert values.keys() == set(LATE_BOUND)
     return {name: str(value) for name, value in values.items() if value is not None}

@@ -68,12 +68,14 @@ class Settings:
     poll_seconds: float | None = None
     labels: dict[str, str] | None = None
     runtime: Path | None = None
+    images: Path | None = None
+    apptainer: Path | None = None
     without: frozenset[str] = frozenset()
 
 
 _KEPT = (
     *("context", "scheduler", "cluster", "slurm_conf", "ssh", "partition", "runtime", "account", "account_command"),
-    *("shared_folder", "poll_seconds", "labels"),
+    *("shared_folder", "poll_seconds", "labels", "images", "apptainer"),
 )
 
 

@@ -124,10 +124,7 @@ class SshHost:
 
     async def _run_batch(self, batch: Sequence[_Request]) -> None:
         connection = await self._connect()
-        script = (
-            "umask 077; cd /; folder=$(mktemp -d) || exit; trap 'rm -rf \"$folder\"' EXIT\n"
-            "tell() { printf '%d\\0' \"$1\"; cat \"$folder/output\"; printf '\\0'; cat \"$folder/errors\"; printf '\\0'; }\n"
-        ) + "".join(f'{request.words} >"$folder/output" 2>"$folder/errors"; tell $?\n' for request in batch)
+        script = _script([request.words for request in batch])
         try:
             # Not in the command: that would be in the process list, with the scripts of jobs.
             ended = await connection.run("exec /bin/sh -s", input=script.encode(), encoding=None, check=False)
@@ -302,6 +299,23 @@ class SshHost:
         if self._connection is connection:
             self._connection = self._sftp = None
         connection.abort()
+
+
+def _script(commands: Sequence[str]) -> str:
+    """Shell that runs the commands, then prints code, output and errors of each, with a NUL behind each of them.
+
+    One program prints all of it: starting programs is most of what a batch takes.
+    """
+    lines = [
+        'umask 077; cd / && folder=$(mktemp -d) && cd "$folder" || exit',
+        "trap 'cd /; rm -rf \"$folder\"' EXIT; printf '\\0' >nul",
+    ]
+    names: list[str] = []
+    for number, words in enumerate(commands):
+        # In the root folder, as everywhere; the redirections are made before, in the own one.
+        lines.append(f"(cd / && {words}) >o{number} 2>e{number}; printf %d $? >c{number}")
+        names += [f"c{number}", "nul", f"o{number}", "nul", f"e{number}", "nul"]
+    return "\n".join([*lines, f"cat {' '.join(names)}\n"])
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,155 @@
+"""Steps in containers, with a small double of Apptainer that notes what it is given; the real one is in the end-to-end tests."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from deepsquare.compiler import UnsupportedError, compile_workflow
+from deepsquare.workflow import from_dict
+
+# Its words and its environment, each ended by a NUL.
+APPTAINER = """\
+#!/bin/bash
+printf '%s\\0' "$@" >"${0%/*}/../words"
+env --null >"${0%/*}/../variables"
+"""
+
+
+@pytest.fixture
+def started(node, job, tmp_path: Path):
+    """What Apptainer was asked for, and the environment that it had."""
+    node.add_program("apptainer", APPTAINER)
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "tool.sif").touch()
+    (images / "odd name").mkdir()
+    node.variables["DEEPSQUARE_IMAGES_ROOT"] = str(images)
+
+    def run(container: dict, job_env: list | None = None, **fields: object) -> tuple[list[str], dict[str, str]]:
+        ended = node.run(job({"command": "echo 'hello'", "container": container} | fields, env=job_env or []))
+        assert ended.code == 0, ended
+        words = (node.folder / "words").read_text().split("\0")[:-1]
+        variables = (node.folder / "variables").read_text().split("\0")[:-1]
+        return words, dict(line.split("=", 1) for line in variables)
+
+    return run
+
+
+def test_the_command_line_shows_neither_command_nor_variables(started, node, tmp_path: Path) -> None:
+    words, _ = started({"image": "tool", "deepsquareHosted": True}, job_env=[{"key": "A", "value": "secret"}])
+    scratch = node.scratch
+    assert words == [
+        "--silent",
+        "exec",
+        "--no-eval",
+        "--contain",
+        "--workdir",
+        f"{scratch}/.deepsquare/container",
+        "--writable-tmpfs",
+        "--home",
+        f"{scratch}/.deepsquare/home:/deepsquare/.deepsquare/home",
+        "--pwd",
+        "/deepsquare",
+        "--bind",
+        f"{scratch}:/deepsquare",
+        *("--bind", f"{node.folder}/persistent/user-{scratch.parent.name}:/deepsquare/tmp"),
+        *("--bind", f"{node.folder}/world-tmp:/deepsquare/world-tmp"),
+        *("--bind", f"{node.folder}/disk/tmp/user-{scratch.parent.name}:/deepsquare/disk/tmp"),
+        *("--bind", f"{node.folder}/disk/world-tmp:/deepsquare/disk/world-tmp"),
+        "--",
+        f"{tmp_path}/images/tool.sif",
+        "/bin/bash",
+        "/deepsquare/.deepsquare/command-1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("container", "image"),
+    [
+        ({"image": "tool.sif", "deepsquareHosted": True}, "{images}/tool.sif"),
+        ({"image": "odd name", "deepsquareHosted": True}, "{images}/odd name"),
+        ({"image": "library/alpine:3", "apptainer": True}, "docker://library/alpine:3"),
+        (
+            {"image": "a/b", "registry": "registry.example:5000", "apptainer": True},
+            "docker://registry.example:5000/a/b",
+        ),
+        ({"image": "$(touch x)'", "apptainer": True}, "docker://$(touch x)'"),
+    ],
+)
+def test_ways_to_an_image(container: dict, image: str, started, tmp_path: Path) -> None:
+    words, _ = started(container)
+    assert words[words.index("--") + 1] == image.format(images=tmp_path / "images")
+
+
+@pytest.mark.parametrize(
+    "container", [{"image": "nope", "deepsquareHosted": True}, {"image": "/no.sif", "apptainer": True}]
+)
+def test_an_image_that_is_not_there_is_told(container: dict, node, job) -> None:
+    node.add_program("apptainer", APPTAINER)
+    ended = node.run(job({"command": "true", "container": container}))
+    assert ended.code == 1
+    assert container["image"].lstrip("/") in ended.text
+    assert not (node.folder / "words").exists()
+
+
+def test_variables_go_in_by_the_environment_and_paths_are_those_inside(started) -> None:
+    odd = "a b,c='$(x)\n"
+    _, variables = started(
+        {"image": "x", "apptainer": True, "username": "me", "password": "geheim"},
+        job_env=[{"key": "JOB", "value": odd}, {"key": "image", "value": "of the job"}],
+        env=[{"key": "STEP", "value": odd}],
+    )
+    assert (variables["JOB"], variables["image"], variables["APPTAINERENV_STEP"]) == (odd, "of the job", odd)
+    assert variables["APPTAINER_DOCKER_USERNAME"] == "me"
+    assert variables["APPTAINER_DOCKER_PASSWORD"] == "geheim"
+    assert {name: variables[name] for name in ("STORAGE_PATH", "DEEPSQUARE_ENV", "DEEPSQUARE_DISK_WORLD_TMP")} == {
+        "STORAGE_PATH": "/deepsquare",
+        "DEEPSQUARE_ENV": "/deepsquare/env",
+        "DEEPSQUARE_DISK_WORLD_TMP": "/deepsquare/disk/world-tmp",
+    }
+
+
+def test_options_of_a_container(started) -> None:
+    container = {"image": "x", "apptainer": True, "readOnlyRootFS": True, "mountHome": True}
+    words, _ = started(container, workDir="/some where", shell="/bin/sh")
+    assert "--writable-tmpfs" not in words
+    assert "--home" not in words
+    assert words[words.index("--pwd") + 1] == "/some where"
+    assert words[-2:] == ["/bin/sh", "/deepsquare/.deepsquare/command-1"]
+
+
+def test_an_entry_point_gets_the_words_of_the_command(started) -> None:
+    words, _ = started({"image": "x", "apptainer": True}, shell="ENTRYPOINT", command="one 'two three' $(four)")
+    assert words[1] == "run"
+    assert words[words.index("--") + 2 :] == ["one", "two three", "$(four)"]
+
+
+@pytest.mark.parametrize(
+    ("run", "place", "words"),
+    [
+        ({"container": {"image": "x"}}, "container", "apptainer: true"),
+        ({"container": {"image": "x", "apptainer": True, "x11": True}}, "container.x11", "X11"),
+        ({"container": {"image": "a/../../b", "deepsquareHosted": True}}, "container.image", ".."),
+        ({"container": {"image": "/../b", "apptainer": True}}, "container.image", ".."),
+        ({"container": {"image": "x", "apptainer": True}, "shell": "ENTRYPOINT", "command": "'"}, "command", "split"),
+    ],
+)
+def test_what_can_not_be_carried_out_is_refused_by_name(run: dict, place: str, words: str, job) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        compile_workflow(from_dict(job({"command": "true"} | run)))
+    (problem,) = caught.value.problems
+    assert problem.path == f"steps[0].run.{place}"
+    assert words in problem.message
+
+
+def test_launchers_of_containers_are_clean(job, new_node, tmp_path: Path) -> None:
+    node = new_node()
+    node.add_program("srun", f'#!/bin/bash\ncp "${{@: -1}}" {tmp_path}/launcher\n')
+    container = {"image": "x y", "deepsquareHosted": True, "username": "u", "password": "p"}
+    run = {"command": "true", "container": container, "resources": {"gpusPerTask": 1}}
+    assert node.run(compile_workflow(from_dict(job(run)))).code == 0
+    command = ["shellcheck", "--norc", "--severity=style", "--shell=bash", "--exclude=SC1091", tmp_path / "launcher"]
+    checked = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (checked.returncode, checked.stdout) == (0, "")
