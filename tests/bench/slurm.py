@@ -30,6 +30,7 @@ from deepsquare.grid.supervisor.hosts.local import LocalHost, own_account  # noq
 from deepsquare.grid.supervisor.hosts.ssh import SshAddress, SshHost  # noqa: E402
 from deepsquare.grid.supervisor.schedulers.base import BatchJob  # noqa: E402
 from deepsquare.grid.supervisor.schedulers.slurm import Slurm  # noqa: E402
+
 from tests.cluster import SlurmCluster, new_cluster  # noqa: E402
 
 BIN = Path(sys.executable).parent
