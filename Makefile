@@ -12,6 +12,7 @@ lint: setup
 
 bench: setup
 	.venv/bin/python tests/bench/overhead.py
+	.venv/bin/python tests/bench/slurm.py
 
 setup:
 	integration/setup
