@@ -212,9 +212,10 @@ def test_the_folder_of_a_killed_grid(second_grid: Grid) -> None:
 def small_spool(second_grid: Grid) -> Iterator[Grid]:
     """A grid whose disk for output is full."""
     grid = second_grid
-    spool = grid.state / "supervisor" / "spool"
+    spool = grid.jobs_folder / "spool"
     grid.cli("grid", "up", "--state", grid.state, "--scheduler", "local")
     grid.cli("grid", "down", "--state", grid.state)
+    spool.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=0710", "tmpfs", spool], check=True)
     try:
         grid.cli("grid", "up", "--state", grid.state)
@@ -230,7 +231,7 @@ def test_a_full_disk_for_output(small_spool: Grid, tmp_path: Path) -> None:
     assert result.returncode == 3
     assert "[PANICKED: the provider has no room for its output] billed 0" in result.stdout
     assert "make room" in grid.cli("grid", "logs", "supervisor", "--state", grid.state).stdout
-    subprocess.run(["mount", "-o", "remount,size=64m", grid.state / "supervisor" / "spool"], check=True)
+    subprocess.run(["mount", "-o", "remount,size=64m", grid.jobs_folder / "spool"], check=True)
     assert grid.submit("true", "--time-limit", "1m", "--watch")["status"] == "FINISHED"
 
 

@@ -120,6 +120,13 @@ def test_options_of_a_container(started) -> None:
     assert words[-2:] == ["/bin/sh", "/deepsquare/.deepsquare/command-1"]
 
 
+def test_the_providers_own_folders_are_bound(started, node) -> None:
+    node.variables["DEEPSQUARE_BINDS"] = "/data sets:/references"
+    words, variables = started({"image": "x", "apptainer": True}, job_env=[{"key": "bind", "value": "of the job"}])
+    assert words[words.index("--") - 4 : words.index("--")] == ["--bind", "/data sets", "--bind", "/references"]
+    assert variables["bind"] == "of the job"
+
+
 def test_an_entry_point_gets_the_words_of_the_command(started) -> None:
     words, _ = started({"image": "x", "apptainer": True}, shell="ENTRYPOINT", command="one 'two three' $(four)")
     assert words[1] == "run"
@@ -133,6 +140,7 @@ def test_an_entry_point_gets_the_words_of_the_command(started) -> None:
         ({"container": {"image": "x", "apptainer": True, "x11": True}}, "container.x11", "X11"),
         ({"container": {"image": "a/../../b", "deepsquareHosted": True}}, "container.image", ".."),
         ({"container": {"image": "/../b", "apptainer": True}}, "container.image", ".."),
+        ({"container": {"image": "docker://b", "apptainer": True}}, "container.image", "scheme"),
         ({"container": {"image": "x", "apptainer": True}, "shell": "ENTRYPOINT", "command": "'"}, "command", "split"),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any
 import deepsquare
 import pytest
 from deepsquare import JobStatus, PurchaseUnknownError
+from snakemake.settings.types import RemoteExecutionSettings
 from snakemake_executor_plugin_deepsquare import executor as module
 from snakemake_executor_plugin_deepsquare.executor import Executor
 
@@ -30,8 +31,10 @@ class FakeClient:
 
     def __init__(self, _: str | None = None) -> None:
         self.infos: dict[str, FakeInfo] = {}
+        self.workflows: list[Any] = []
 
-    def submit(self, _: Any, *, labels: dict[str, str], **__: Any) -> Any:
+    def submit(self, workflow: Any, *, labels: dict[str, str], **_: Any) -> Any:
+        self.workflows.append(workflow)
         rule = labels["rule"]
         if rule == "invalid":
             raise ValueError("no such thing")
@@ -54,13 +57,14 @@ class FakeClient:
 class Recorder(Executor):  # type: ignore[misc]
     """The executor without Snakemake: what it would be told is kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, image: str = RemoteExecutionSettings().container_image) -> None:
         self.submitted: list[str] = []
         self.errors: dict[str, str] = {}
         self.logger = logging.getLogger("snakemake")
         self.workflow = SimpleNamespace(
             executor_settings=SimpleNamespace(context=None, credits="1", default_runtime=10),
             storage_settings=SimpleNamespace(default_storage_provider="fs-elsewhere"),
+            remote_execution_settings=SimpleNamespace(container_image=image),
         )
         self.__post_init__()
         self._sources_are_open = True
@@ -115,3 +119,14 @@ def test_a_job_whose_purchase_is_unknown_is_found_cancelled_and_counted(
         "hash of another run's job": "RUNNING",
     }
     assert sorted(executor._names.values()) == ["first", "lost"]
+
+
+@pytest.mark.usefixtures("executor")
+@pytest.mark.parametrize(("options", "image"), [({}, None), ({"image": "deepsquare://tools"}, "tools")])
+def test_jobs_run_in_the_image_that_was_asked_for_and_on_the_host_without(
+    options: dict[str, str], image: str | None
+) -> None:
+    executor = Recorder(**options)
+    executor.run_jobs(jobs("first"))
+    (run,) = executor._client.workflows[0].runs()
+    assert (run.container and run.container.image) == image

@@ -117,6 +117,14 @@ def up(
     apptainer: Annotated[
         Path | None, typer.Option(help="The program that runs containers. [default: apptainer on the PATH of jobs]")
     ] = None,
+    bind: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder of yours that jobs in containers see, too, at the same place, as far as their account may; may be "
+            "repeated.",
+        ),
+    ] = None,
     context: Annotated[str | None, typer.Option(help="The name of the context to write. [default: local]")] = None,
     without: Annotated[
         list[str] | None,
@@ -162,6 +170,7 @@ def up(
             runtime=runtime.absolute() if runtime else None,
             images=images.absolute() if images else None,
             apptainer=apptainer.absolute() if apptainer else None,
+            binds=_binds(bind, is_here=ssh is None) if bind else None,
             without=frozenset(without or ()),
         ),
         say,
@@ -191,6 +200,15 @@ def _ssh(address: str | None, key: Path | None, known_hosts: Path | None) -> Ssh
         key=key.absolute() if key else None,
         known_hosts=known_hosts.absolute() if known_hosts else None,
     )
+
+
+def _binds(folders: list[Path], *, is_here: bool) -> list[Path]:
+    for folder in folders:
+        if any(character in ":,\n" for character in str(folder)):
+            fail(f"--bind {str(folder)!r}: Apptainer can't take a path with a colon, a comma or a line break", 2)
+        if is_here and not folder.is_dir():
+            fail(f"there is no folder {folder}", 2)
+    return [folder.absolute() for folder in folders]
 
 
 def _labels(texts: list[str]) -> dict[str, str]:

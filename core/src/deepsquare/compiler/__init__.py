@@ -12,6 +12,7 @@ sets when it submits; unset, the reference's paths count:
 | DEEPSQUARE_RUNTIME | (none) | a folder whose `bin` comes first on the PATH of steps on the host |
 | DEEPSQUARE_APPTAINER | apptainer | the program that runs containers |
 | DEEPSQUARE_IMAGES_ROOT | /cvmfs/containers.deepsquare.run | images that the provider hosts; `.sif` may be left out |
+| DEEPSQUARE_BINDS | (none) | folders of the provider's that containers see too, at the same place; joined by `:` |
 """
 
 from deepsquare.compiler.script import EXIT_STARTED_BEFORE, LATE_BOUND, UnsupportedError, compile_workflow

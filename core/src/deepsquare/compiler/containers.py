@@ -41,6 +41,8 @@ def obstacle(run: Run) -> tuple[str, str] | None:
         return "container.x11", "X11 is not supported by this version; leave it out"
     if container.mounts:
         return "container.mounts", "mounts are not supported by this version; use $STORAGE_PATH and what lies below it"
+    if "://" in container.image:
+        return "container.image", "has a scheme, which images don't have here: write REGISTRY/IMAGE alone"
     is_path = container.deepsquare_hosted or container.image.startswith("/")
     if is_path and ".." in PurePosixPath(f"{container.registry or ''}/{container.image}").parts:
         return "container.image", "the path of an image can't have .."
@@ -77,6 +79,9 @@ def prepare(run: Run) -> str:
             f'if [ -d "${name}" ]; then set -- "$@" --bind "${name}:{ROOT}/{folder}"; fi'
             for name, folder in _FOLDERS.items()
         ),
+        'IFS=: read -r -a binds <<<"${DEEPSQUARE_BINDS:-}"',
+        'for bind in "${binds[@]}"; do set -- "$@" --bind "$bind"; done',
+        "unset bind binds",
     ]
     if run.resources.gpus_per_task:
         lines.append('if [ -e /dev/nvidiactl ]; then set -- "$@" --nv; fi')

@@ -16,6 +16,7 @@ LATE_BOUND = (
     "DEEPSQUARE_RUNTIME",
     "DEEPSQUARE_APPTAINER",
     "DEEPSQUARE_IMAGES_ROOT",
+    "DEEPSQUARE_BINDS",
 )
 """The variables that a supervisor may set at submission; the package's description says what they mean."""
 

@@ -82,6 +82,8 @@ class GridConfig(BaseModel):
     """A folder of images that jobs may run in: `NAME.sif`, or folders."""
     apptainer: Path | None = None
     """The program that runs containers; None: the one on the PATH of jobs."""
+    binds: list[Path] = []
+    """Folders that all containers see beside their job's own, at the same place, such as shared data sets."""
     prices: ProviderPrices = ProviderPrices()
     context: str = "local"
 

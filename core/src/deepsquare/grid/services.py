@@ -259,6 +259,7 @@ def late_bound(config: GridConfig, folders: JobFolders) -> dict[str, str]:
         "DEEPSQUARE_RUNTIME": config.runtime,
         "DEEPSQUARE_APPTAINER": config.apptainer,
         "DEEPSQUARE_IMAGES_ROOT": config.images,
+        "DEEPSQUARE_BINDS": ":".join(map(str, config.binds)) or None,
     }
     assert values.keys() == set(LATE_BOUND)
     return {name: str(value) for name, value in values.items() if value is not None}

@@ -22,6 +22,11 @@ class Task:
     mem_mb_per_cpu: int = 1000
     gpus: int = 0
     shell: str = "/bin/bash"
+    image: str | None = None
+    """The image of a container: `deepsquare://NAME`, hosted by the provider, or a registry's, `docker://` in front or not."""
+
+
+_HOSTED = "deepsquare://"
 
 
 def to_workflow(task: Task) -> Workflow:
@@ -32,6 +37,7 @@ def to_workflow(task: Task) -> Workflow:
     """
     from deepsquare.workflow import from_dict
 
+    container = None if task.image is None else _container(task.image)
     return from_dict(
         {
             "enableLogging": True,
@@ -48,8 +54,15 @@ def to_workflow(task: Task) -> Workflow:
                         "shell": task.shell,
                         "env": [{"key": key, "value": value} for key, value in task.env.items()],
                         "resources": {"gpusPerTask": task.gpus},
+                        "container": container,
                     },
                 }
             ],
         }
     )
+
+
+def _container(image: str) -> dict[str, str | bool]:
+    if image.startswith(_HOSTED):
+        return {"image": image.removeprefix(_HOSTED), "deepsquareHosted": True}
+    return {"image": image.removeprefix("docker://"), "apptainer": True}

@@ -15,6 +15,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
+from snakemake_interface_executor_plugins.workflow import WorkflowExecutorInterface
 
 from snakemake_executor_plugin_deepsquare.needs import describe, labels_of, task_of, time_limit_of
 from snakemake_executor_plugin_deepsquare.settings import ExecutorSettings
@@ -45,6 +46,7 @@ class Executor(RemoteExecutor):
             raise WorkflowError(str(error)) from None
         self._credits: str | None = settings.credits
         self._default_runtime = timedelta(minutes=settings.default_runtime)
+        self._image = _image_of(self.workflow)
         self._pool = ThreadPoolExecutor(_PURCHASES_AT_ONCE, thread_name_prefix="deepsquare-buy")
         self._purchases: list[Future[BlockingJob]] = []
         self._names: dict[str, str] = {}
@@ -57,6 +59,8 @@ class Executor(RemoteExecutor):
         self._is_closed = False
         self.next_seconds_between_status_checks = _CHECK_SECONDS
         self.logger.info(f"DeepSquare: context {self._client.context.name}, account {self._client.account}")
+        if self._image is not None:
+            self.logger.info(f"DeepSquare: jobs run in the image {self._image}")
 
     # ------------------------------------------------------------------ buying
 
@@ -85,7 +89,7 @@ class Executor(RemoteExecutor):
 
         def submit() -> BlockingJob:
             limit = None if self._credits is not None else time_limit_of(job, self._default_runtime)
-            workflow = to_workflow(task_of(job, command, env))
+            workflow = to_workflow(task_of(job, command, env, self._image))
             # Noted in here: an interrupt may come before anybody asks for the result.
             try:
                 bought = self._client.submit(workflow, time_limit=limit, credits=self._credits, labels=labels_of(job))
@@ -248,6 +252,15 @@ class Executor(RemoteExecutor):
     def additional_general_args(self) -> str:
         """A job works in its own scratch directory, whatever directory the submitter was told to use: the last one counts."""
         return "--directory ."
+
+
+def _image_of(workflow: WorkflowExecutorInterface) -> str | None:
+    """The image of `--container-image`; without the option, jobs run on the provider's hosts."""
+    # It is not in the interface for plugins, and never empty: an image of Snakemake's own is its default.
+    from snakemake.common import get_container_image
+
+    image: str = workflow.remote_execution_settings.container_image
+    return None if image == get_container_image() else image
 
 
 def _open_as_usual(path: Path) -> None:

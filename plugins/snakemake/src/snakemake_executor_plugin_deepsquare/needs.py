@@ -16,8 +16,14 @@ _DEFAULT_MEM_MB = 1000
 _LEAST_MEM_MB = 400
 
 
-def task_of(job: JobExecutorInterface, command: str, env: Mapping[str, str]) -> Task:
+def task_of(job: JobExecutorInterface, command: str, env: Mapping[str, str], image: str | None = None) -> Task:
     """The task of a job: `threads` become CPUs, `mem_mb` the memory of all of them, at least 400 MB, `gpu` GPUs.
+
+    Args:
+        job: the job.
+        command: what runs it.
+        env: the variables that it needs.
+        image: what it runs in; None is the provider's host itself.
 
     Raises:
         ValueError: a resource is no whole number.
@@ -27,7 +33,12 @@ def task_of(job: JobExecutorInterface, command: str, env: Mapping[str, str]) -> 
     cpus = max(1, job.threads)
     mem_mb = max(_LEAST_MEM_MB, _resource(job, "mem_mb", _DEFAULT_MEM_MB))
     return Task(
-        command=command, env=env, cpus=cpus, mem_mb_per_cpu=max(1, -(-mem_mb // cpus)), gpus=_resource(job, "gpu", 0)
+        command=command,
+        env=env,
+        cpus=cpus,
+        mem_mb_per_cpu=max(1, -(-mem_mb // cpus)),
+        gpus=_resource(job, "gpu", 0),
+        image=image,
     )
 
 

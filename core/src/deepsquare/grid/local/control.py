@@ -70,12 +70,13 @@ class Settings:
     runtime: Path | None = None
     images: Path | None = None
     apptainer: Path | None = None
+    binds: list[Path] | None = None
     without: frozenset[str] = frozenset()
 
 
 _KEPT = (
     *("context", "scheduler", "cluster", "slurm_conf", "ssh", "partition", "runtime", "account", "account_command"),
-    *("shared_folder", "poll_seconds", "labels", "images", "apptainer"),
+    *("shared_folder", "poll_seconds", "labels", "images", "apptainer", "binds"),
 )
 
 
@@ -124,9 +125,13 @@ def _check_unchanged(settings: Settings, config: GridConfig, how: str) -> None:
         wanted, present = getattr(settings, name), getattr(config, name)
         if wanted is not None and wanted != present:
             raise GridError(
-                f"the grid in {settings.state} {how}, with {name.replace('_', '-')} {present}, not {wanted}; stop it first: "
-                f"deepsquare grid down --state {settings.state}"
+                f"the grid in {settings.state} {how}, with {name.replace('_', '-')} {_text(present)}, not {_text(wanted)}; "
+                f"stop it first: deepsquare grid down --state {settings.state}"
             )
+
+
+def _text(value: object) -> str:
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
 
 
 def _start(settings: Settings, config: GridConfig | None, report: Report) -> GridConfig:

@@ -311,12 +311,13 @@ class Supervisor:
             await self._report(entry, record, JobStatus.FAILED, error="the grid has no script for it (any more)")
             return
         try:
+            reason = "the provider has no account for it"
             account = await self._accounts.of(entry.customer)
+            reason = "the provider has no room for its output"
             await self._services.folders.admit(account)
             output = await self._spool.create(name, account)
         except (ConfigError, GridError) as error:
             _log.error("job %s: %s", name, error)
-            reason = "the provider has no account or no room for its output"
             await self._report(entry, record, JobStatus.PANICKED, error=reason)
             return
         # From here on only the scheduler knows whether the job was submitted; it is never submitted twice.
