@@ -3,42 +3,33 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import CLUSTER, REPOSITORY, Grid, running_grid
+from tests.apptainer import IMAGES, grid_options
+from tests.conftest import CLUSTER, Grid, open_folder, running_grid
 
 pytestmark = pytest.mark.slurm
-
-# Made once a machine: what is there is left alone.
-CACHE = Path(os.environ.get("DEEPSQUARE_TEST_CACHE", "/var/cache/deepsquare-tests"))
-SCRIPTS = REPOSITORY / "integration" / "apptainer"
 
 Run = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def apptainer() -> Path:
-    """The program: the host's own, or a private one."""
-    if os.geteuid() != 0:
-        pytest.fail("Apptainer is put into a folder for all accounts, which only root can do: run these tests as root")
-    if found := shutil.which("apptainer"):
-        return Path(found)
-    subprocess.run([SCRIPTS / "install", CACHE / "apptainer"], check=True)
-    return CACHE / "apptainer" / "bin" / "apptainer"
+def data() -> Iterator[Path]:
+    """A folder that the operator shows to all containers."""
+    folder = open_folder("deepsquare-data-")
+    (folder / "genome.fa").write_text(">chr1\n")
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
-def grid(apptainer: Path) -> Iterator[Grid]:
-    images = CACHE / "images"
-    subprocess.run([SCRIPTS / "images", images, "--apptainer", apptainer, "busybox"], check=True)
-    with running_grid(None, "--cluster", CLUSTER, "--images", images, "--apptainer", apptainer) as made:
+def grid(data: Path) -> Iterator[Grid]:
+    with running_grid(None, "--cluster", CLUSTER, *grid_options("busybox"), "--bind", data) as made:
         yield made
 
 
@@ -113,6 +104,11 @@ def test_it_sees_its_job_and_nothing_else_of_the_host(run: Run, grid: Grid) -> N
     assert job["status"] == "FINISHED"
 
 
+def test_it_sees_what_the_operator_shows_to_all(run: Run, grid: Grid, data: Path) -> None:
+    job = run({"command": f"cat {data}/genome.fa; touch {data}/mine 2>/dev/null || echo as its account may"})
+    assert (job["status"], grid.logs(job["id"])) == ("FINISHED", [">chr1", "as its account may"])
+
+
 def test_a_root_that_is_read_only(run: Run, grid: Grid) -> None:
     container = {"image": "busybox.sif", "deepsquareHosted": True, "readOnlyRootFS": True}
     job = run({"command": "touch /new 2>/dev/null || echo refused", "container": container, "workDir": "/tmp"})
@@ -121,7 +117,7 @@ def test_a_root_that_is_read_only(run: Run, grid: Grid) -> None:
 
 def test_an_image_of_the_job_itself(run: Run, grid: Grid) -> None:
     mine = {"container": {"image": "/mine.sif", "apptainer": True}}
-    copy = f"cp {CACHE}/images/busybox.sif $STORAGE_PATH/mine.sif"
+    copy = f"cp {IMAGES}/busybox.sif $STORAGE_PATH/mine.sif"
     job = run({"command": copy} | HOST, {"command": "echo in my own"} | mine)
     assert (job["status"], grid.logs(job["id"])) == ("FINISHED", ["in my own"])
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.apptainer import grid_options
 from tests.conftest import CLUSTER, SERVICES, Grid, account_exists
 
 pytestmark = pytest.mark.slurm
@@ -108,12 +109,16 @@ def test_a_grid_that_was_killed_goes_on_after_up(grid: Grid, second_grid: Grid) 
 
 
 def test_the_demo_on_slurm_isolates_its_jobs_and_finds_the_same_variants(second_grid: Grid, runtime: Path) -> None:
-    options = ("--state", second_grid.state, "--cluster", CLUSTER, "--runtime", runtime)
+    image = ("--image", "deepsquare://snakemake", *grid_options("snakemake"))
+    options = ("--state", second_grid.state, "--cluster", CLUSTER, "--runtime", runtime, *image)
     said = second_grid.cli("demo", "--quick", *options, timeout=600)
     assert "scheduler: Slurm, partition main" in said.stderr
     assert "variants: 0 private to the local run, 0 private to the grid run," in said.stdout
     results = second_grid.state / "demo/variants/storage/results"
     assert (results / "canary.txt").read_text() == "denied\n"
+    (canary,) = [job for job in second_grid.json("job", "list") if job["labels"].get("rule") == "canary"]
+    # In an image it is not there at all; on the host it would be closed.
+    assert any("as it should be" in line and "No such file" in line for line in second_grid.logs(canary["id"]))
     again = second_grid.cli("demo", "--quick", *options, timeout=600)
     assert "Nothing to be done" in again.stderr
     assert {job["status"] for job in second_grid.json("job", "list")} == {"FINISHED"}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deepsquare.cli.grid import Cluster, State, WhichScheduler, say, state_folder
+from deepsquare.cli.grid import Apptainer, Cluster, Images, State, WhichScheduler, say, state_folder
 
 _NEXT = """
 Look at what happened:   deepsquare job list
@@ -25,6 +25,15 @@ def demo(
     runtime: Annotated[
         Path | None,
         typer.Option(help="A Python environment with Snakemake that jobs can read. [default: this command's own]"),
+    ] = None,
+    images: Images = None,
+    apptainer: Apptainer = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            help="Run the jobs in this image, which has Snakemake and the pipeline's tools, such as deepsquare://snakemake "
+            "(integration/apptainer makes it). [default: on the host]"
+        ),
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget the results of before, so that every job is bought and run again.")
@@ -47,9 +56,12 @@ def demo(
                 scheduler=scheduler,
                 cluster=cluster.absolute() if cluster else None,
                 runtime=_runtime(runtime),
+                images=images.absolute() if images else None,
+                apptainer=apptainer.absolute() if apptainer else None,
             ),
             fresh=fresh,
             quick=quick,
+            image=image,
         ),
         lambda text: print(f"\n==> {text}", flush=True),
         say,

@@ -37,6 +37,12 @@ Cluster = Annotated[
         help="A folder with `up` and `down` scripts of a private Slurm cluster, such as integration/slurm-cluster (root)."
     ),
 ]
+Images = Annotated[
+    Path | None, typer.Option(help="A folder with images (NAME.sif) that this provider hosts for jobs in containers.")
+]
+Apptainer = Annotated[
+    Path | None, typer.Option(help="The program that runs containers. [default: apptainer on the PATH of jobs]")
+]
 _SSH_ADDRESS = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?P<host>[^@:\s]+|\[[0-9a-fA-F:]+\])(?::(?P<port>\d{1,5}))?")
 _SERVICES = ("logger", "sbatch-api", "metascheduler", "supervisor")
 
@@ -110,13 +116,8 @@ def up(
         ),
     ] = None,
     runtime: Annotated[Path | None, typer.Option(help="A Python environment to put first on the PATH of jobs.")] = None,
-    images: Annotated[
-        Path | None,
-        typer.Option(help="A folder with images (NAME.sif) that this provider hosts for jobs in containers."),
-    ] = None,
-    apptainer: Annotated[
-        Path | None, typer.Option(help="The program that runs containers. [default: apptainer on the PATH of jobs]")
-    ] = None,
+    images: Images = None,
+    apptainer: Apptainer = None,
     bind: Annotated[
         list[Path] | None,
         typer.Option(
@@ -204,8 +205,6 @@ def _ssh(address: str | None, key: Path | None, known_hosts: Path | None) -> Ssh
 
 def _binds(folders: list[Path], *, is_here: bool) -> list[Path]:
     for folder in folders:
-        if any(character in ":,\n" for character in str(folder)):
-            fail(f"--bind {str(folder)!r}: Apptainer can't take a path with a colon, a comma or a line break", 2)
         if is_here and not folder.is_dir():
             fail(f"there is no folder {folder}", 2)
     return [folder.absolute() for folder in folders]

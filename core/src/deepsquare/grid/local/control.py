@@ -269,6 +269,9 @@ def _configure(settings: Settings, config: GridConfig | None, report: Report) ->
         raise GridError(
             "--ssh needs --shared-folder: a folder that all nodes of the cluster see, for scratch and output of jobs"
         )
+    for folder in config.binds:
+        if any(character in ":,\n" for character in str(folder)):
+            raise GridError(f"containers can't see {str(folder)!r}: its path has a colon, a comma or a line break")
     if settings.scheduler == "local":
         config.cluster = config.slurm_conf = config.ssh = None
     for name, port in config.ports.model_dump().items():

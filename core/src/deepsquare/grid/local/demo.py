@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from deepsquare.grid.local.control import Report, Settings, up
 
 _PLUGIN = "snakemake_executor_plugin_deepsquare"
 _TOOLS = ("bwa", "samtools", "bcftools", "wgsim")
+_STORAGE = "storage"
 _RESULT = "results/variants.vcf.gz"
 # One job that runs for longer than a minute shows billing by the minute.
 _LONG_SECONDS = 65
@@ -34,6 +35,8 @@ class DemoSettings:
     """Forget the results of before."""
     quick: bool
     """Two samples, and no long job."""
+    image: str | None = None
+    """The image that jobs run in, with Snakemake and the pipeline's tools; None: they run on the host."""
 
 
 def run(settings: DemoSettings, say: Callable[[str], None], report: Report) -> None:
@@ -48,24 +51,35 @@ def run(settings: DemoSettings, say: Callable[[str], None], report: Report) -> N
         GridError: something is missing or failed, or the results differ; the text says what to do.
     """
     python = _python_of_jobs(settings.grid.runtime)
-    say(f"starting the grid (state in {settings.grid.state})")
-    config = up(settings.grid, report)
+    pipeline = _choose_pipeline(python, say)
+    grid = settings.grid
+    folder = grid.state / "demo" / pipeline
+    if settings.image is not None:
+        grid = replace(grid, binds=_binds(grid.state, folder / _STORAGE))
+    say(f"starting the grid (state in {grid.state})")
+    config = up(grid, report)
     if config.runtime is None:
         raise GridError(
             f"the grid runs without a Python for its jobs: deepsquare grid down --state {config.state}, then again"
         )
-    pipeline = _choose_pipeline(python, say)
-    folder = config.state / "demo" / pipeline
     if settings.fresh:
         shutil.rmtree(folder, ignore_errors=True)
     _prepare(folder, pipeline, config)
     samples = ["samples=[alder, birch]"] if settings.quick else []
     seconds = 0 if settings.quick else _LONG_SECONDS
-    say("running the pipeline on the grid: snakemake --executor deepsquare")
-    _run_on_grid(folder, config, [*samples, f"repeat_seconds={seconds}", *_canary(folder)])
+    image = [] if settings.image is None else ["--container-image", settings.image]
+    say(" ".join(["running the pipeline on the grid: snakemake --executor deepsquare", *image]))
+    _run_on_grid(folder, config, image, [*samples, f"repeat_seconds={seconds}", *_canary(folder)])
     say("running the same pipeline plainly on this machine, to compare")
     _run_plainly(folder, python, [*samples, "repeat_seconds=0"])
-    say(_compare(folder / "local" / _RESULT, folder / "storage" / _RESULT))
+    say(_compare(folder / "local" / _RESULT, folder / _STORAGE / _RESULT))
+
+
+def _binds(state: Path, storage: Path) -> list[Path]:
+    """What jobs in containers have to see: the storage, beside what the grid shows them already."""
+    present = GridConfig.load(state)
+    shown = [] if present is None else present.binds
+    return shown if storage in shown else [*shown, storage]
 
 
 def _python_of_jobs(runtime: Path | None) -> Path:
@@ -118,7 +132,7 @@ def _prepare(folder: Path, pipeline: str, config: GridConfig) -> None:
             shutil.copytree(example, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         # copytree gives it the mode of the example.
         (folder / name).chmod(0o700)
-    storage = folder / "storage"
+    storage = folder / _STORAGE
     storage.mkdir(mode=0o700, exist_ok=True)
     if os.geteuid() == 0:
         # The account may have been made anew since the last time, with another number.
@@ -135,11 +149,11 @@ def _canary(folder: Path) -> list[str]:
     return [f"canary={canary}"]
 
 
-def _run_on_grid(folder: Path, config: GridConfig, options: list[str]) -> None:
+def _run_on_grid(folder: Path, config: GridConfig, image: list[str], options: list[str]) -> None:
     command = [sys.executable, "-m", "snakemake", "--executor", "deepsquare", "--jobs", str(_JOBS_AT_ONCE)]
-    command += ["--default-storage-provider", "fs", "--default-storage-prefix", str(folder / "storage")]
+    command += ["--default-storage-provider", "fs", "--default-storage-prefix", str(folder / _STORAGE)]
     pipeline = subprocess.Popen(
-        [*command, "--config", *options],
+        [*command, *image, "--config", *options],
         cwd=folder / "work",
         env=os.environ | {"DEEPSQUARE_CONTEXT": config.context},
     )
