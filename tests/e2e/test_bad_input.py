@@ -266,7 +266,7 @@ def test_grid_logs_tell_the_services_apart(second_grid: Grid) -> None:
             "logs",
             "-f",
             "-n",
-            "0",
+            "1",
             "--state",
             state,
         ],
@@ -276,6 +276,8 @@ def test_grid_logs_tell_the_services_apart(second_grid: Grid) -> None:
     )
     try:
         assert follower.stdout is not None
+        # It looks: what is written from now on, it sees.
+        assert follower.stdout.readline()
         second = grid.submit("true", "--time-limit", "1m", "--watch")
         for line in follower.stdout:
             if f"job {second['id']} ended: FINISHED" in line:
