@@ -33,9 +33,8 @@ def grid(data: Path) -> Iterator[Grid]:
         yield made
 
 
-@pytest.fixture
-def run(grid: Grid, tmp_path: Path) -> Run:
-    """Submit steps, each a `run` (in busybox unless it says otherwise), and return the job at its end."""
+def runner(grid: Grid, folder: Path) -> Run:
+    """What submits steps, each a `run` (in busybox unless it says otherwise), and returns the job at its end."""
 
     def run(*steps: dict[str, Any], memory_mb: int = 100, wait: bool = True, **fields: Any) -> Any:
         inside = {"container": {"image": "busybox", "deepsquareHosted": True}, "shell": "/bin/sh"}
@@ -44,12 +43,17 @@ def run(grid: Grid, tmp_path: Path) -> Run:
             "enableLogging": True,
             "steps": [{"run": inside | step} for step in steps],
         } | fields
-        path = tmp_path / "workflow.json"
+        path = folder / "workflow.json"
         path.write_text(json.dumps(workflow))
         options = ["--watch"] if wait else []
         return json.loads(grid.cli("submit", path, "--time-limit", "2m", "--json", *options, check=False).stdout)
 
     return run
+
+
+@pytest.fixture
+def run(grid: Grid, tmp_path: Path) -> Run:
+    return runner(grid, tmp_path)
 
 
 HOST = {"container": None, "shell": "/bin/bash"}
@@ -122,6 +126,26 @@ def test_an_image_of_the_job_itself(run: Run, grid: Grid) -> None:
     assert (job["status"], grid.logs(job["id"])) == ("FINISHED", ["in my own"])
 
 
+def test_an_images_variables_win_over_the_jobs_and_lose_to_the_steps(run: Run, grid: Grid) -> None:
+    # A folder is an image, too.
+    make = """\
+mkdir -p $STORAGE_PATH/own/bin $STORAGE_PATH/own/.singularity.d/env
+cd $STORAGE_PATH/own
+cp /bin/busybox bin/ && ln -s busybox bin/sh
+echo 'export OF_JOB="$OF_JOB, image" OF_STEP=image OF_IMAGE=image' >.singularity.d/env/90-environment.sh
+printf '#!/bin/sh\\necho "entry point: $# $1 ($OF_JOB, $OF_STEP, $OF_IMAGE)"\\n' >.singularity.d/runscript
+chmod +x .singularity.d/runscript"""
+    own = {"container": {"image": "/own", "apptainer": True}}
+    several = "first line\nsecond $HOME"
+    job = run(
+        {"command": make},
+        {"command": "'$(id) $0' two", "shell": "ENTRYPOINT", "env": [{"key": "OF_STEP", "value": several}]} | own,
+        env=[{"key": "OF_JOB", "value": "job"}, {"key": "OF_STEP", "value": "job"}],
+    )
+    lines = ["entry point: 2 $(id) $0 (job, image, first line", "second $HOME, image)"]
+    assert (job["status"], grid.logs(job["id"])) == ("FINISHED", lines)
+
+
 def test_an_image_that_is_not_there_is_told(run: Run, grid: Grid) -> None:
     job = run({"command": "true", "container": {"image": "no/such", "deepsquareHosted": True}})
     assert (job["status"], grid.output(job["id"])) == ("FAILED", ["This provider has no image no/such"])
@@ -132,12 +156,23 @@ def test_memory_is_bounded_inside(run: Run, grid: Grid) -> None:
     assert (job["status"], job["error"]) == ("FAILED", "it used more memory than it asked for")
 
 
-def test_cancelling_leaves_nothing_of_it(run: Run, grid: Grid) -> None:
+def cancel_leaves_nothing(run: Run, grid: Grid) -> None:
     job = run({"command": "echo started; sleep 1000"}, wait=False)
     grid.until(lambda: grid.logs(job["id"]) == ["started"])
     grid.cli("job", "cancel", job["id"])
     grid.wait(job["id"], "CANCELLED")
     account = grid.json("grid", "status", "--state", grid.state)["account"]
     grid.until(lambda: grid.run("pgrep", "-u", account, check=False).returncode == 1)
-    mounts = Path("/proc/mounts").read_text()
-    assert job["id"] not in mounts
+    assert job["id"] not in Path("/proc/mounts").read_text()
+
+
+def test_cancelling_leaves_nothing_of_it(run: Run, grid: Grid) -> None:
+    cancel_leaves_nothing(run, grid)
+
+
+def test_the_local_scheduler_runs_and_cancels_it_alike(tmp_path: Path) -> None:
+    with running_grid(None, "--scheduler", "local", *grid_options("busybox")) as grid:
+        run = runner(grid, tmp_path)
+        job = run({"command": "pwd; exit 3"})
+        assert (job["exit_code"], grid.logs(job["id"])) == (3, ["/deepsquare"])
+        cancel_leaves_nothing(run, grid)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from deepsquare.compiler import UnsupportedError, compile_workflow
 from deepsquare.workflow import from_dict
+from hypothesis import given
+from hypothesis import strategies as st
 
 # Its words and its environment, each ended by a NUL.
 APPTAINER = """\
@@ -131,6 +133,30 @@ def test_an_entry_point_gets_the_words_of_the_command(started) -> None:
     words, _ = started({"image": "x", "apptainer": True}, shell="ENTRYPOINT", command="one 'two three' $(four)")
     assert words[1] == "run"
     assert words[words.index("--") + 2 :] == ["one", "two three", "$(four)"]
+
+
+# No NUL, which no program can be given.
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
+
+
+@given(
+    image=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/:."), min_size=1, max_size=20),
+    folder=TEXT,
+    value=TEXT,
+)
+def test_any_text_arrives_byte_for_byte(image: str, folder: str, value: str, new_node, job) -> None:
+    node = new_node()
+    node.add_program("apptainer", APPTAINER)
+    container = {"image": image, "apptainer": True, "username": value, "password": value}
+    run = {"command": "true", "container": container, "workDir": f"/{folder}", "env": [{"key": "STEP", "value": value}]}
+    ended = node.run(job(run, env=[{"key": "JOB", "value": value}]))
+    assert (ended.code, ended.output, ended.errors) == (0, b"", b"")
+    words = (node.folder / "words").read_bytes().split(b"\0")
+    variables = set((node.folder / "variables").read_bytes().split(b"\0"))
+    assert f"docker://{image}".encode() == words[words.index(b"--") + 1]
+    assert f"/{folder}".encode() == words[words.index(b"--pwd") + 1]
+    names = ("JOB", "APPTAINERENV_STEP", "APPTAINER_DOCKER_USERNAME", "APPTAINER_DOCKER_PASSWORD")
+    assert variables >= {f"{name}={value}".encode() for name in names}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,18 @@ async def test_what_a_command_does_wrong_is_told(
     # It was remembered at no time.
     assert len(calls(tmp_path)) == 2
     assert await own.all() == []
+    own.close()
+
+
+async def test_an_account_whose_number_has_changed_gets_no_jobs(tmp_path: Path) -> None:
+    own = accounts(tmp_path, f"echo {NAME}")
+    found = await own.of(CUSTOMER)
+    with closing(sqlite3.connect(tmp_path / "accounts.db", isolation_level=None)) as database:
+        database.execute("UPDATE accounts SET uid = uid + 1")
+    with pytest.raises(ConfigError, match="another number"):
+        await own.of(CUSTOMER)
+    # What may still run as the old one is asked for.
+    assert [account.uid for account in await own.all()] == [found.uid + 1]
     own.close()
 
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import pytest
-from deepsquare.compiler import EXIT_STARTED_BEFORE
 from deepsquare.errors import ConfigError, SchedulerError
 from deepsquare.grid.supervisor.hosts.local import own_account
-from deepsquare.grid.supervisor.schedulers.base import Phase
-from deepsquare.grid.supervisor.schedulers.slurm.answers import gpus, parse
+from deepsquare.grid.supervisor.schedulers.base import BatchState, Phase
+from deepsquare.grid.supervisor.schedulers.slurm.answers import gpus, new_separator, parse
 
 JOB = "0x" + "0" * 63 + "1"
+
+
+SEPARATOR = new_separator()
 
 
 def line(
@@ -20,8 +22,15 @@ def line(
     nodes: str = "n1",
     limit: str = "1:00",
     restarts: str = "0",
+    name: str = JOB,
 ) -> str:
-    return "\x1f".join(["17", JOB, state, start, end, str(code), nodes, limit, restarts, reason]) + "\x1f"
+    fields = ["17", name, state, start, end, str(code), nodes, limit, restarts, reason]
+    return "".join(f"{field}{SEPARATOR}" for field in fields) + "\n"
+
+
+def parsed(text: str, program: str) -> tuple[str, BatchState]:
+    (job,) = parse(text, SEPARATOR, program)
+    return job
 
 
 @pytest.mark.parametrize(
@@ -40,7 +49,7 @@ def line(
     ],
 )
 def test_states_of_slurm(state: str, code: int, phase: Phase, exit_code: int, signal: int) -> None:
-    name, found = parse(line(state, "1795531625", "1795531626", code, "None"), "squeue")
+    name, found = parsed(line(state, "1795531625", "1795531626", code, "None"), "squeue")
     assert name == JOB
     assert (found.phase, found.exit_code, found.signal) == (phase, exit_code, signal)
     assert found.start_time == 1795531625
@@ -49,13 +58,13 @@ def test_states_of_slurm(state: str, code: int, phase: Phase, exit_code: int, si
 
 
 def test_times_that_are_not_there_yet() -> None:
-    _, found = parse(line("PENDING", "N/A", "N/A", 0, "Resources", nodes=""), "squeue")
+    _, found = parsed(line("PENDING", "N/A", "N/A", 0, "Resources", nodes=""), "squeue")
     assert (found.start_time, found.end_time, found.reason) == (0, 0, "PENDING (Resources)")
 
 
 def test_a_job_that_never_had_a_node_never_started() -> None:
-    _, waiting = parse(line("PENDING", "1795531625", "1795531685", 0, "Priority", nodes=""), "squeue")
-    _, cancelled = parse(line("CANCELLED", "1795531625", "1795531625", 0, "Priority", nodes=""), "squeue")
+    _, waiting = parsed(line("PENDING", "1795531625", "1795531685", 0, "Priority", nodes=""), "squeue")
+    _, cancelled = parsed(line("CANCELLED", "1795531625", "1795531625", 0, "Priority", nodes=""), "squeue")
     assert (waiting.start_time, cancelled.start_time) == (0, 0)
 
 
@@ -70,9 +79,9 @@ def test_a_job_that_never_had_a_node_never_started() -> None:
     ],
 )
 def test_states_of_the_accounting(state: str, code: str, phase: Phase, exit_code: int, signal: int) -> None:
-    _, found = parse(line(state, "1795531625", "1795531626", code, ""), "sacct")
+    _, found = parsed(line(state, "1795531625", "1795531626", code, ""), "sacct")
     assert (found.phase, found.exit_code, found.signal) == (phase, exit_code, signal)
-    _, never = parse(line("CANCELLED by 0", "None", "1795531626", "0:0", "None", nodes="None assigned"), "sacct")
+    _, never = parsed(line("CANCELLED by 0", "None", "1795531626", "0:0", "None", nodes="None assigned"), "sacct")
     assert (never.phase, never.start_time) == (Phase.CANCELLED, 0)
 
 
@@ -89,7 +98,7 @@ def test_states_of_the_accounting(state: str, code: str, phase: Phase, exit_code
     ],
 )
 def test_time_limits(text: str, minutes: int | None) -> None:
-    assert parse(line("RUNNING", "1", "N/A", 0, "None", limit=text), "squeue")[1].minutes == minutes
+    assert parsed(line("RUNNING", "1", "N/A", 0, "None", limit=text), "squeue")[1].minutes == minutes
 
 
 @pytest.mark.parametrize(
@@ -98,19 +107,18 @@ def test_time_limits(text: str, minutes: int | None) -> None:
         ("PENDING", 0, "BeginTime", "1", Phase.REQUEUED),
         ("PENDING", 0, "launch_failed_requeued_held", "0", Phase.REQUEUED),
         ("PENDING", 0, "JobHeldAdmin", "0", Phase.QUEUED),
-        ("CANCELLED", 0, "None", "1", Phase.LOST),
-        ("FAILED", EXIT_STARTED_BEFORE << 8, "NonZeroExitCode", "1", Phase.LOST),
+        ("CANCELLED", 0, "None", "1", Phase.CANCELLED),
         ("FAILED", 3 << 8, "NonZeroExitCode", "1", Phase.FAILED),
         ("COMPLETED", 0, "None", "1", Phase.COMPLETED),
     ],
 )
 def test_jobs_that_somebody_starts_again(state: str, code: int, reason: str, restarts: str, phase: Phase) -> None:
-    assert parse(line(state, "1", "2", code, reason, restarts=restarts), "squeue")[1].phase is phase
+    assert parsed(line(state, "1", "2", code, reason, restarts=restarts), "squeue")[1].phase is phase
 
 
 def test_a_line_that_is_not_understood_is_an_error() -> None:
     with pytest.raises(SchedulerError, match="not understood"):
-        parse("slurm_load_jobs error", "squeue")
+        parse("slurm_load_jobs error", SEPARATOR, "squeue")
 
 
 @pytest.mark.parametrize(
@@ -126,3 +134,14 @@ def test_jobs_never_run_as_root() -> None:
         own_account("root")
     with pytest.raises(ConfigError, match="does not exist"):
         own_account("nobody-of-that-name")
+
+
+def test_a_name_can_be_any_text_and_changes_no_other_job() -> None:
+    victim = line("RUNNING", "1", "N/A", 0, "None")
+    forged = f"x\n5{SEPARATOR[:1]}{JOB}{SEPARATOR[:1]}COMPLETED\n"
+    attacker = line("RUNNING", "1", "N/A", 0, "None", name=forged)
+    jobs = parse(attacker + victim, SEPARATOR, "squeue")
+    assert [state.phase for _, state in jobs] == [Phase.RUNNING, Phase.RUNNING]
+    assert [name for name, _ in jobs] == [forged.strip(), JOB]
+    assert parse("", SEPARATOR, "squeue") == []
+    assert new_separator() != new_separator()

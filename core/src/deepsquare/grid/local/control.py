@@ -185,7 +185,6 @@ def down(state: Path, report: Report) -> None:
         GridError: something did not stop.
     """
     from deepsquare.grid.local.anvil import stop_stale
-    from deepsquare.grid.supervisor.folders import NAMES
     from deepsquare.grid.supervisor.schedulers.local.scheduler import stop as stop_jobs
 
     config = GridConfig.load(state) if state.exists() else None
@@ -207,12 +206,21 @@ def down(state: Path, report: Report) -> None:
             report("private Slurm cluster stopped")
         if config.made_account:
             # The next account may get another number: what this one leaves must not become another's.
-            for name in NAMES:
-                shutil.rmtree(config.jobs_folder / name, ignore_errors=True)
+            for folder in _left_behind(config):
+                shutil.rmtree(folder, ignore_errors=True)
             remove_account(config.account)
             config.made_account = False
             config.save()
             report(f"account {config.account} removed")
+
+
+def _left_behind(config: GridConfig) -> list[Path]:
+    """The folders that an account of the grid's own leaves: of a folder of the operator's, only what is the account's."""
+    from deepsquare.grid.supervisor.folders import NAMES, of_account
+
+    if config.shared_folder is None:
+        return [config.jobs_folder / name for name in NAMES]
+    return [config.jobs_folder / name for name in of_account(pwd.getpwnam(config.account).pw_uid)]
 
 
 def running_pid(state: Path) -> int | None:

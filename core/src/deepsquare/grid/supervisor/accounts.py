@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -14,7 +13,14 @@ from deepsquare.errors import ConfigError, GridError
 from deepsquare.grid.supervisor.hosts.base import Account, Host
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,255}")
-_SCHEMA = "CREATE TABLE IF NOT EXISTS accounts (customer TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS accounts (
+    customer TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    uid INTEGER NOT NULL UNIQUE,
+    gid INTEGER NOT NULL
+) STRICT
+"""
 
 
 class Accounts(Protocol):
@@ -72,42 +78,34 @@ class OwnAccounts:
         self._db = sqlite3.connect(state, isolation_level=None)
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute(_SCHEMA)
-        self._found: dict[str, Account] = {}
         self._making = asyncio.Lock()
 
     async def of(self, customer: str) -> Account:
         """See `Accounts.of`."""
         key = customer.lower()
-        # One at a time: programs that make accounts rarely bear company.
-        async with self._making:
-            if key not in self._found:
-                self._found[key] = await self._find(key)
-            return self._found[key]
-
-    async def _find(self, customer: str) -> Account:
-        row = self._db.execute("SELECT name FROM accounts WHERE customer = ?", (customer,)).fetchone()
-        name = row[0] if row is not None else await self._make(customer)
-        # Looked up on the host before it is remembered: never root, and one that is there.
-        account = await self._host.account(name)
+        row = self._db.execute("SELECT name, uid, gid FROM accounts WHERE customer = ?", (key,)).fetchone()
         if row is None:
-            self._remember(customer, name)
-        return account
+            # One at a time: programs that make accounts rarely bear company.
+            async with self._making:
+                return await self._make(key)
+        known = Account(*row)
+        # A number that has gone to somebody else must not get this customer's jobs.
+        if await self._host.account(known.name) != known:
+            raise ConfigError(f"the account {known.name!r} has another number than when it was made for {key}")
+        return known
 
     async def all(self) -> Sequence[Account]:
-        """See `Accounts.all`."""
-        rows = self._db.execute("SELECT customer FROM accounts").fetchall()
-        found = []
-        for (customer,) in rows:
-            # An account that the operator has removed has no jobs, and stands in nobody's way.
-            with contextlib.suppress(ConfigError):
-                found.append(await self.of(customer))
-        return found
+        """See `Accounts.all`: from what is remembered, also while the host can't tell who is who."""
+        return [Account(*row) for row in self._db.execute("SELECT name, uid, gid FROM accounts")]
 
     def close(self) -> None:
         """See `Accounts.close`."""
         self._db.close()
 
-    async def _make(self, customer: str) -> str:
+    async def _make(self, customer: str) -> Account:
+        row = self._db.execute("SELECT name, uid, gid FROM accounts WHERE customer = ?", (customer,)).fetchone()
+        if row is not None:
+            return Account(*row)
         answer = await self._host.run(self._command, customer, environment={"LANG": "C.UTF-8"})
         name = answer.output.strip()
         if answer.code != 0:
@@ -116,12 +114,12 @@ class OwnAccounts:
             )
         if not _NAME.fullmatch(name):
             raise GridError(f"{self._command} {customer} must print the name of an account, and nothing else")
-        return name
-
-    def _remember(self, customer: str, name: str) -> None:
+        # Looked up on the host before it is remembered: never root, and one that is there.
+        account = await self._host.account(name)
         try:
-            self._db.execute("INSERT INTO accounts VALUES (?, ?)", (customer, name))
+            self._db.execute("INSERT INTO accounts VALUES (?, ?, ?, ?)", (customer, name, account.uid, account.gid))
         except sqlite3.IntegrityError:
             raise ConfigError(
-                f"{self._command} gave the account {name!r} to two customers; each must get one of its own"
+                f"{self._command} gave the account {name!r}, or its number, to two customers; each must get one of its own"
             ) from None
+        return account

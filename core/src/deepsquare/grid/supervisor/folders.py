@@ -6,10 +6,15 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from deepsquare.errors import ConfigError
-from deepsquare.grid.supervisor.hosts.base import Account, Host
+from deepsquare.grid.supervisor.hosts.base import Account, Answer, Host
 
 NAMES = ("shared", "persistent", "disk", "world-tmp", "spool")
 """What is made below the folder that jobs get."""
+
+
+def of_account(uid: int) -> list[str]:
+    """What is one account's alone, below the folder that jobs get."""
+    return [f"shared/{uid}", f"persistent/user-{uid}", f"disk/tmp/user-{uid}"]
 
 
 class JobFolders:
@@ -50,8 +55,12 @@ class JobFolders:
             ConnectionFailedError: the host can't be reached.
         """
         root = self._root
+        # One that is there is the operator's: it stays as it is.
+        answer = await self._host.run("sh", "-c", 'test -d "$1" || install -d --mode=0711 "$1"', "sh", str(root))
+        if answer.code != 0:
+            raise self._failure(answer)
         # Whoever passes through can't list: names of other customers' jobs are none of their business.
-        passages = [root, *(root / name for name in ("shared", "persistent", "disk", "disk/tmp", "spool"))]
+        passages = [*(root / name for name in ("shared", "persistent", "disk", "disk/tmp", "spool"))]
         await self._install("0711", passages)
         await self._install("1777", [root / "world-tmp", root / "disk/world-tmp"])
 
@@ -64,9 +73,7 @@ class JobFolders:
         """
         if account.uid in self._made:
             return
-        user = f"user-{account.uid}"
-        own = ("shared", str(account.uid)), ("persistent", user), ("disk/tmp", user)
-        await self._install("0700", [self._root / parent / name for parent, name in own], account)
+        await self._install("0700", [self._root / name for name in of_account(account.uid)], account)
         self._made.add(account.uid)
 
     async def _install(self, mode: str, folders: Iterable[PurePosixPath], owner: Account | None = None) -> None:
@@ -75,7 +82,10 @@ class JobFolders:
         names = [str(folder) for folder in folders]
         answer = await self._host.run("install", "-d", f"--mode={mode}", *owned, *names)
         if answer.code != 0:
-            raise ConfigError(
-                f"the folders of jobs can't be made on {self._host.name}: {answer.errors.strip()}. Choose another place with "
-                "--shared-folder"
-            )
+            raise self._failure(answer)
+
+    def _failure(self, answer: Answer) -> ConfigError:
+        return ConfigError(
+            f"the folders of jobs can't be made on {self._host.name}: {answer.errors.strip()}. Choose another place with "
+            "--shared-folder"
+        )

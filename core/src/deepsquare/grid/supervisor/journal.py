@@ -70,6 +70,13 @@ class SupervisorJournal:
         row = self._db.execute("SELECT state FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
         return row is not None and row[0] == Stage.DONE
 
+    def is_done_as(self, scheduler_id: str) -> bool:
+        """Whether the last job that was submitted under this id has its end on chain; schedulers that crash give ids twice."""
+        row = self._db.execute(
+            "SELECT state FROM jobs WHERE scheduler_id = ? ORDER BY rowid DESC LIMIT 1", (scheduler_id,)
+        ).fetchone()
+        return row is not None and row[0] == Stage.DONE
+
     def save(self, entry: Entry) -> None:
         """Write an entry, new or changed."""
         self._db.execute(

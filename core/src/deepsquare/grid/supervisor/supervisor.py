@@ -20,6 +20,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from deepsquare.chain.market import Market
 from deepsquare.chain.types import JobRecord, JobStatus, Label, Prices, to_hex
 from deepsquare.chain.watch import JobWatch
+from deepsquare.compiler import EXIT_STARTED_BEFORE
 from deepsquare.errors import ApiError, ConfigError, ConnectionFailedError, DeepSquareError, GridError, SchedulerError
 from deepsquare.grid.supervisor.accounts import Accounts
 from deepsquare.grid.supervisor.folders import JobFolders
@@ -46,6 +47,8 @@ _HURRIED_SECONDS = 0.5
 _UNKNOWN_SECONDS = 75.0
 _TRY_AGAIN_SECONDS = 10.0
 _READ_BACK_SECONDS = 1.0
+# For how long a scheduler may not take a job, for whatever reason, until the job is given back.
+_NOT_SUBMITTED_SECONDS = 900.0
 # Accounting is asked about jobs that the scheduler doesn't list, and given up as absent only after long.
 _ASK_ACCOUNTING_SECONDS = 5.0
 _ACCOUNTING_AWAY_SECONDS = 3600.0
@@ -112,6 +115,8 @@ class Supervisor:
         self._ended_at: dict[bytes, float] = {}
         self._topped_up: set[bytes] = set()
         self._out_of_memory: set[bytes] = set()
+        self._cancel_again_at: dict[str, float] = {}
+        self._not_submitted_since: dict[bytes, float] = {}
         self._recover_at = 0.0
         self._hurried_looks = 0
         self._ask_accounting_at = 0.0
@@ -206,8 +211,10 @@ class Supervisor:
                 try:
                     await self._step(entry, record, _own(entry, states))
                 except DeepSquareError as error:
-                    # One job's trouble is no other job's: it is tried again in the next round.
+                    # One job's trouble is no other job's: it is tried again in the next round, or later.
                     _log.warning("job %s: %s", to_hex(entry.job_id), error)
+                    if entry.stage is Stage.CLAIMED:
+                        self._try_again_at[entry.job_id] = time.monotonic() + _TRY_AGAIN_SECONDS
                 except Exception:
                     _log.exception("job %s", to_hex(entry.job_id))
 
@@ -236,13 +243,25 @@ class Supervisor:
 
     async def _end_strays(self, states: Sequence[tuple[str, BatchState]]) -> None:
         """Cancel what the scheduler has of jobs that are at their end on chain, such as one whose sbatch came through late."""
+        own = {entry.scheduler_id for entry in self._entries.values()}
         for name, state in states:
-            if state.phase.is_end or not _JOB_NAME.fullmatch(name):
+            if state.phase.is_end or state.scheduler_id in own or not self._has_ended(name, state.scheduler_id):
                 continue
-            job_id = bytes.fromhex(name[2:])
-            if job_id not in self._entries and self._journal.is_done(job_id):
-                _log.warning("job %s has ended on chain; cancelling %s", name, state.scheduler_id)
+            if time.monotonic() < self._cancel_again_at.get(state.scheduler_id, 0):
+                continue
+            self._cancel_again_at[state.scheduler_id] = time.monotonic() + _TRY_AGAIN_SECONDS
+            _log.warning("a job has ended on chain; cancelling %s", state.scheduler_id)
+            try:
                 await self._scheduler.cancel(state.scheduler_id)
+            except DeepSquareError as error:
+                _log.warning("%s can't be cancelled: %s", state.scheduler_id, error)
+
+    def _has_ended(self, name: str, scheduler_id: str) -> bool:
+        """Whether this is, or was submitted as, a job whose end is on chain: by its name, which it can change, or by its id."""
+        if _JOB_NAME.fullmatch(name):
+            job_id = bytes.fromhex(name[2:])
+            return job_id not in self._entries and self._journal.is_done(job_id)
+        return self._journal.is_done_as(scheduler_id)
 
     async def _accounted(self, states: Sequence[tuple[str, BatchState]]) -> list[tuple[str, BatchState]]:
         """The ends of jobs that the scheduler lists no more: a supervisor may have been away for longer than it remembers."""
@@ -264,7 +283,7 @@ class Supervisor:
                 self._accounting_away_since = time.monotonic()
             return []
         self._accounting_away_since = None
-        return found
+        return [(name, state) for name, state in found if state.phase.is_end]
 
     def _keep(self, entry: Entry) -> None:
         self._journal.save(entry)
@@ -275,6 +294,7 @@ class Supervisor:
             self._ended_at.pop(entry.job_id, None)
             self._topped_up.discard(entry.job_id)
             self._out_of_memory.discard(entry.job_id)
+            self._not_submitted_since.pop(entry.job_id, None)
         else:
             self._entries[entry.job_id] = entry
 
@@ -344,11 +364,16 @@ class Supervisor:
             await self._market.refuse_job(entry.job_id)
             await self._finish(entry)
             return
-        except NotSubmittedError:
+        except NotSubmittedError as error:
             entry.stage = Stage.CLAIMED
             self._keep(entry)
-            self._try_again_at[entry.job_id] = time.monotonic() + _TRY_AGAIN_SECONDS
-            raise
+            since = self._not_submitted_since.setdefault(entry.job_id, time.monotonic())
+            if time.monotonic() - since < _NOT_SUBMITTED_SECONDS:
+                raise
+            _log.warning("job %s is given back: %s", name, error)
+            await self._market.refuse_job(entry.job_id)
+            await self._finish(entry)
+            return
         entry.stage = Stage.SUBMITTED
         self._keep(entry)
         _log.info("submitted job %s as %s", name, entry.scheduler_id)
@@ -358,7 +383,8 @@ class Supervisor:
         now = time.monotonic()
         since = self._unknown_since.setdefault(entry.job_id, now)
         if self._accounting_away_since is not None and now - self._accounting_away_since < _ACCOUNTING_AWAY_SECONDS:
-            # What is not asked can't be unknown.
+            # What is not asked can't be unknown; and it takes a while until it knows all, when it is back.
+            self._unknown_since[entry.job_id] = now
             return
         if now - since >= _UNKNOWN_SECONDS and await self._ship(entry, ended=True):
             await self._report(entry, record, JobStatus.PANICKED, error="the scheduler does not know it (any more)")
@@ -380,7 +406,16 @@ class Supervisor:
         # Last, and with patience: if the scheduler doesn't let us, the job is followed all the same.
         if entry.job_id in self._topped_up and not state.phase.is_end and self._may_try(entry):
             await self._extend(entry, record, state)
-        if state.phase.is_end and shipped:
+        if state.phase.is_end and shipped and _was_started_again(state):
+            # By whom, nobody knows; the job's own account can. What it ran until then is billed by the chain's clock.
+            await self._report(
+                entry,
+                record,
+                JobStatus.CANCELLED,
+                minutes=-(-int(max(time.time() - record.start_time, 1)) // 60) if record.start_time else 0,
+                error="it was to be started again, and jobs run once",
+            )
+        elif state.phase.is_end and shipped:
             seconds = max(state.end_time - state.start_time, 1) if started else 0
             cut_off = too_much and not record.has_cancel_request and state.phase is Phase.CANCELLED
             await self._report(
@@ -471,12 +506,18 @@ class Supervisor:
 
 
 def _own(entry: Entry, states: Sequence[tuple[str, BatchState]]) -> BatchState | None:
-    """The scheduler's job of an entry: by its id where that is known, since anybody of the account can choose a name."""
+    """The scheduler's job of an entry: by its id where that is known, since a job can choose another name."""
     name = to_hex(entry.job_id)
     for found, state in states:
-        if found == name and entry.scheduler_id in ("", state.scheduler_id):
+        if entry.scheduler_id == state.scheduler_id or (not entry.scheduler_id and found == name):
             return state
     return None
+
+
+def _was_started_again(state: BatchState) -> bool:
+    return state.restarted and (
+        state.phase is Phase.CANCELLED or (state.phase is Phase.FAILED and state.exit_code == EXIT_STARTED_BEFORE)
+    )
 
 
 def _reason(state: BatchState) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import pwd
 import shutil
+import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -64,6 +65,7 @@ class LocalHost:
                 group=account.gid if account is not None and switches else None,
                 extra_groups=() if switches else None,
                 umask=0o077,
+                start_new_session=True,
             )
         except FileNotFoundError:
             return Answer(EXIT_NOT_FOUND, "", f"{command[0]} is not installed")
@@ -72,7 +74,9 @@ class LocalHost:
         try:
             output, errors = await asyncio.wait_for(process.communicate(stdin.encode()), COMMAND_SECONDS)
         except TimeoutError:
-            process.kill()
+            # With all that it has started, which would keep its pipes open, and us waiting.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
             return Answer(EXIT_TIMED_OUT, "", "")
         code = process.returncode

@@ -31,7 +31,10 @@ _CONNECT_SECONDS = 15.0
 _RETRY_SECONDS = 20.0
 _KEEPALIVE_SECONDS = 10.0
 # Bounds what is lost to doubt when the connection breaks, and the size of one script.
-_MOST_IN_A_BATCH = 64
+_MOST_IN_A_BATCH = 16
+_SFTP_SECONDS = 60.0
+# getent(1): "One or more supplied key could not be found in the database."
+_GETENT_NONE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class SshHost:
         self._connection: asyncssh.SSHClientConnection | None = None
         self._sftp: asyncssh.SFTPClient | None = None
         self._connecting = asyncio.Lock()
+        self._opening = asyncio.Lock()
         self._waiting: list[_Request] = []
         self._worker: asyncio.Task[None] | None = None
         self._uid: int | None = None
@@ -97,7 +101,7 @@ class SshHost:
                 switch = ["setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups", "--"]
         variables = [f"{name}={value}" for name, value in (environment or {}).items()]
         # The provider's own PATH stays: it is where the operator put Slurm.
-        words = shlex.join(["timeout", f"{COMMAND_SECONDS:.0f}", *switch])
+        words = shlex.join(["timeout", "--kill-after=5", f"{COMMAND_SECONDS:.0f}", *switch])
         words = f'printf %s {shlex.quote(stdin)} | {words} env -i "PATH=$PATH" {shlex.join([*variables, *command])}'
         return await self._send(words)
 
@@ -115,7 +119,7 @@ class SshHost:
             try:
                 await self._run_batch(batch)
             except BaseException as error:
-                failure = error if isinstance(error, Exception) else NotSentError("the supervisor stops")
+                failure = error if isinstance(error, Exception) else ConnectionFailedError("the supervisor stops")
                 for request in batch:
                     if not request.answer.done():
                         request.answer.set_exception(failure)
@@ -127,7 +131,11 @@ class SshHost:
         script = _script([request.words for request in batch])
         try:
             # Not in the command: that would be in the process list, with the scripts of jobs.
-            ended = await connection.run("exec /bin/sh -s", input=script.encode(), encoding=None, check=False)
+            async with asyncio.timeout((COMMAND_SECONDS + 10) * len(batch)):
+                ended = await connection.run("exec /bin/sh -s", input=script.encode(), encoding=None, check=False)
+        except TimeoutError:
+            self._forget(connection)
+            raise ConnectionFailedError(f"{self.name} gave no answer") from None
         except (asyncssh.Error, OSError) as error:
             self._forget(connection)
             if isinstance(error, asyncssh.ChannelOpenError):
@@ -150,6 +158,10 @@ class SshHost:
         """See `Host.account`."""
         answer = await self.run("getent", "passwd", name)
         fields = answer.output.strip().split(":")
+        if answer.code not in (0, _GETENT_NONE):
+            raise ConnectionFailedError(
+                f"{self.name} does not say who {name!r} is: {answer.errors.strip() or answer.code}"
+            )
         if answer.code != 0 or len(fields) < 4:
             raise ConfigError(
                 f"the account {name!r} that jobs should run as does not exist on {self.name}; make it there"
@@ -227,9 +239,14 @@ class SshHost:
     async def _with_sftp(self, work: Callable[[asyncssh.SFTPClient], Awaitable[T]], missing: T | None = None) -> T:
         connection = await self._connect()
         try:
-            if self._sftp is None:
-                self._sftp = await connection.start_sftp_client()
-            return await work(self._sftp)
+            async with asyncio.timeout(_SFTP_SECONDS):
+                return await work(await self._open_sftp(connection))
+        except TimeoutError:
+            self._forget(connection)
+            raise ConnectionFailedError(f"{self.name} gave no answer about a file in {_SFTP_SECONDS:.0f} s") from None
+        except asyncssh.ChannelOpenError as error:
+            # The connection is well: others' work on it goes on.
+            raise ConnectionFailedError(f"{self.name} opens no session for files: {error.reason}") from None
         except asyncssh.SFTPNoSuchFile:
             if missing is None:
                 raise
@@ -242,6 +259,13 @@ class SshHost:
         except (asyncssh.Error, OSError) as error:
             self._forget(connection)
             raise ConnectionFailedError(f"the connection to {self.name} broke: {_reason(error)}") from None
+
+    async def _open_sftp(self, connection: asyncssh.SSHClientConnection) -> asyncssh.SFTPClient:
+        """The one session for files of a connection; hosts allow few sessions."""
+        async with self._opening:
+            if self._sftp is None:
+                self._sftp = await connection.start_sftp_client()
+            return self._sftp
 
     # ------------------------------------------------------------------ the connection
 

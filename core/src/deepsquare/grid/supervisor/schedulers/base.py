@@ -77,6 +77,8 @@ class BatchState:
     """The scheduler's own word for the state, such as OUT_OF_MEMORY."""
     minutes: int | None
     """The time limit; None when there is none, or the scheduler doesn't tell."""
+    restarted: bool = False
+    """Somebody had the scheduler start it again, so that its times are not those of its first start."""
 
 
 class Scheduler(Protocol):

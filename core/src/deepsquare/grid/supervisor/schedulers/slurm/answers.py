@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Sequence
 from datetime import datetime
 
-from deepsquare.compiler import EXIT_STARTED_BEFORE
 from deepsquare.errors import SchedulerError
 from deepsquare.grid.supervisor.labels import NodeFacts
 from deepsquare.grid.supervisor.schedulers.base import BatchState, Phase
-
-# The unit separator can't be in any of the fields asked for.
-_SEPARATOR = "\x1f"
 
 _PHASES = {
     "PENDING": Phase.QUEUED,
@@ -48,37 +45,48 @@ _LIMIT = re.compile(r"(?:(?P<days>\d+)-)?(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?
 _FIELDS = (
     *("JobID", "Name", "State", "StartTime", "EndTime", "exit_code", "NodeList", "TimeLimit", "RestartCnt", "Reason"),
 )
-QUEUE_FORMAT = "--Format=" + ",".join(f"{field}:{_SEPARATOR}" for field in _FIELDS)
-"""What squeue is asked for."""
-ACCOUNTING_FORMAT = (
-    "--parsable2",
-    f"--delimiter={_SEPARATOR}",
-    # Older sacct knows no number of restarts: a field that is always there takes its place.
-    "--format=JobIDRaw,JobName,State,Start,End,ExitCode,NodeList,Timelimit,Flags,Reason",
-)
-"""The same of sacct."""
+# The same of sacct, whose older versions know no number of restarts: a field that is always there takes its place.
+_ACCOUNTING_FIELDS = "JobIDRaw,JobName,State,Start,End,ExitCode,NodeList,Timelimit,Flags,Reason"
 
 
-def parse(line: str, program: str) -> tuple[str, BatchState]:
-    """A job's name and state, from a line of squeue or sacct.
+def new_separator() -> str:
+    """What parts the fields of one answer: nobody can have put it into the name of a job, which may be any text."""
+    return f"\x1f{secrets.token_hex(8)}"
+
+
+def queue_format(separator: str) -> str:
+    """The option of squeue that asks for what `parse` reads."""
+    return "--Format=" + ",".join(f"{field}:{separator}" for field in _FIELDS)
+
+
+def accounting_format(separator: str) -> list[str]:
+    """The same of sacct."""
+    return ["--parsable", f"--delimiter={separator}", f"--format={_ACCOUNTING_FIELDS}"]
+
+
+def parse(text: str, separator: str, program: str) -> list[tuple[str, BatchState]]:
+    """Names and states of jobs, from an answer of squeue or sacct.
 
     Raises:
-        SchedulerError: the line is not understood.
+        SchedulerError: the answer is not understood.
     """
-    fields = [field.strip() for field in line.split(_SEPARATOR)[: len(_FIELDS)]]
-    if len(fields) != len(_FIELDS):
-        raise SchedulerError(f"{program} answered with a line that is not understood: {line!r}")
+    # Each field has a separator behind it, each job a newline behind that.
+    *fields, rest = text.split(separator)
+    if len(fields) % len(_FIELDS) or rest.strip():
+        raise SchedulerError(f"{program} gave an answer that is not understood, of {len(fields)} fields")
+    return [
+        _job([field.strip() for field in fields[start : start + len(_FIELDS)]])
+        for start in range(0, len(fields), len(_FIELDS))
+    ]
+
+
+def _job(fields: list[str]) -> tuple[str, BatchState]:
     scheduler_id, name, state, start, end, code, nodes, limit, restarts, reason = fields
     exit_code, signal = _exit_code(code)
     # "CANCELLED by 0" in accounting, "CANCELLED+" where it is cut off.
     phase = _PHASES.get(re.split(r"[+ ]", state)[0], Phase.RUNNING)
-    if _was_restarted(restarts):
-        # Somebody made Slurm start it again, which --no-requeue is against, and its script refused.
-        if phase is Phase.QUEUED:
-            phase = Phase.REQUEUED
-        elif phase is Phase.CANCELLED or (phase is Phase.FAILED and exit_code == EXIT_STARTED_BEFORE):
-            phase = Phase.LOST
-    elif phase is Phase.QUEUED and "launch" in reason and "held" in reason:
+    restarted = restarts.isdigit() and int(restarts) > 0
+    if phase is Phase.QUEUED and (restarted or ("launch" in reason and "held" in reason)):
         phase = Phase.REQUEUED
     return name, BatchState(
         scheduler_id=scheduler_id,
@@ -90,11 +98,8 @@ def parse(line: str, program: str) -> tuple[str, BatchState]:
         signal=signal,
         reason=state if reason in ("None", "") else f"{state} ({reason})",
         minutes=_minutes(limit),
+        restarted=restarted,
     )
-
-
-def _was_restarted(text: str) -> bool:
-    return text.isdigit() and int(text) > 0
 
 
 def _exit_code(text: str) -> tuple[int, int]:

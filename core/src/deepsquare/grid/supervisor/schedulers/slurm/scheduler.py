@@ -14,12 +14,13 @@ from deepsquare.grid.supervisor.hosts.base import EXIT_NOT_FOUND, EXIT_TIMED_OUT
 from deepsquare.grid.supervisor.labels import NodeFacts
 from deepsquare.grid.supervisor.schedulers.base import BatchJob, BatchState, NotSubmittedError, RefusedError
 from deepsquare.grid.supervisor.schedulers.slurm.answers import (
-    ACCOUNTING_FORMAT,
-    QUEUE_FORMAT,
+    accounting_format,
     gpus,
     list_of,
+    new_separator,
     node_facts,
     parse,
+    queue_format,
 )
 
 _log = logging.getLogger(__name__)
@@ -36,7 +37,10 @@ _REFUSALS = (
     "Invalid generic resource (gres) specification",
 )
 # With these words sbatch does not know itself whether the controller has got the job.
-_UNCERTAIN = ("timed out", "Zero Bytes were transmitted", "Unexpected message received")
+_UNCERTAIN = (
+    *("timed out", "Zero Bytes were transmitted", "Unexpected message received", "receive failure", "send failure"),
+    *("Message receive", "Message send", "ommunication", "reset by peer"),
+)
 _NOT_SUBMITTED = "Batch job submission failed:"
 _NO_ACCOUNTING = "accounting storage is disabled"
 _UP = frozenset({"idle", "mix", "alloc", "comp", "plnd", "resv"})
@@ -88,29 +92,34 @@ class Slurm:
         users = await self._uids()
         if not users:
             return []
-        output = await self._run("squeue", "--noheader", "--states=all", f"--user={users}", "--sort=i", QUEUE_FORMAT)
-        return [parse(line, "squeue") for line in output.splitlines() if line]
+        separator = new_separator()
+        output = await self._run(
+            "squeue", "--noheader", "--states=all", f"--user={users}", "--sort=i", queue_format(separator)
+        )
+        return parse(output, separator, "squeue")
 
     async def accounted(self, ids: Sequence[str], names: Sequence[str]) -> list[tuple[str, BatchState]]:
         """See `Scheduler.accounted`: sacct knows jobs after `MinJobAge`, where there is slurmdbd."""
-        users = await self._uids()
-        asked = [*([f"--jobs={list_of(ids)}"] if ids else [])], [*([f"--name={list_of(names)}"] if names else [])]
-        found = []
-        for options in asked:
-            if not options or not users:
-                continue
+        questions = []
+        if ids:
+            questions.append([f"--jobs={list_of(ids)}"])
+        if names:
             # Without a start, names are looked for in the present day only.
-            since = ["--starttime=now-30days"] if options == asked[1] else []
+            questions.append([f"--name={list_of(names)}", "--starttime=now-30days"])
+        found = []
+        for question in questions:
+            separator = new_separator()
             try:
+                # Of all users: one whose account is gone would be an error.
                 output = await self._run(
-                    "sacct", "--noheader", "--allocations", f"--user={users}", *options, *since, *ACCOUNTING_FORMAT
+                    "sacct", "--noheader", "--allusers", "--allocations", *question, *accounting_format(separator)
                 )
             except SchedulerError as error:
                 if _NO_ACCOUNTING in str(error):
                     return []
                 raise
-            found += [parse(line, "sacct") for line in output.splitlines() if line]
-        return [(name, state) for name, state in found if state.phase.is_end]
+            found += parse(output, separator, "sacct")
+        return found
 
     async def cancel(self, scheduler_id: str) -> None:
         """See `Scheduler.cancel`."""
