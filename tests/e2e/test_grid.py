@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.apptainer import grid_options
+from tests.cluster import SlurmCluster
 from tests.conftest import CLUSTER, SERVICES, Grid, account_exists
 
 pytestmark = pytest.mark.slurm
@@ -54,6 +55,17 @@ def test_down_leaves_nothing_and_up_goes_on_where_it_was(grid: Grid, second_grid
     assert "WRONG" not in second_grid.cli("cost", "--check").stdout
     # The first grid has not noticed.
     assert grid.submit("echo still here", "--time-limit", "1m", "--watch")["status"] == "FINISHED"
+
+
+def test_down_ends_its_jobs_on_a_cluster_that_is_not_its_own(second_grid: Grid, slurm_cluster: SlurmCluster) -> None:
+    state = second_grid.state
+    second_grid.cli("grid", "up", "--state", state, "--slurm-conf", slurm_cluster.conf, cwd=state)
+    job = second_grid.submit("echo started; sleep 600", "--time-limit", "20m")
+    second_grid.wait(job["id"], "RUNNING")
+    account = second_grid.json("grid", "status", "--state", state)["account"]
+    second_grid.cli("grid", "down", "--state", state)
+    assert job["id"] not in slurm_cluster.run("squeue", "--noheader", "--format=%j")
+    assert not account_exists(account)
 
 
 def test_slurm_wakes_the_supervisor_when_a_job_ends(second_grid: Grid) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from deepsquare.errors import GridError
@@ -14,6 +15,8 @@ from deepsquare.grid.config import GridConfig
 _ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd")
 # A controller that is configured and away makes sinfo try for a while.
 _SINFO_SECONDS = 30
+_END_SECONDS = 60
+_LOOK_SECONDS = 0.5
 
 
 def is_up(folder: Path, state: Path) -> bool:
@@ -49,6 +52,34 @@ def stop(folder: Path, state: Path) -> None:
         GridError: its script failed.
     """
     _script(folder / "down", str(state / "slurm"))
+
+
+def end_jobs(config: GridConfig) -> None:
+    """End all jobs of the grid's account on a Slurm that is not the grid's own, and wait for that.
+
+    Raises:
+        GridError: they don't end, or Slurm does not answer.
+    """
+    environment = os.environ | ({"SLURM_CONF": str(config.slurm_conf)} if config.slurm_conf else {})
+
+    def run(*command: str) -> str:
+        try:
+            done = subprocess.run(
+                command, check=True, capture_output=True, text=True, env=environment, timeout=_SINFO_SECONDS
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise GridError(
+                f"jobs of {config.account} may still run, since {command[0]} fails ({type(error).__name__}): end them with "
+                f"scancel --user={config.account}, then try again"
+            ) from None
+        return done.stdout
+
+    run("scancel", f"--user={config.account}")
+    until = time.monotonic() + _END_SECONDS
+    while run("squeue", "--noheader", f"--user={config.account}", "--format=%A"):
+        if time.monotonic() > until:
+            raise GridError(f"jobs of {config.account} don't end: squeue --user={config.account} shows them")
+        time.sleep(_LOOK_SECONDS)
 
 
 def trouble_with_slurm(config: GridConfig) -> str | None:

@@ -205,6 +205,9 @@ def down(state: Path, report: Report) -> None:
             cluster.stop(config.cluster, state)
             report("private Slurm cluster stopped")
         if config.made_account:
+            if config.cluster is None and config.scheduler == "slurm":
+                # Nothing may run on as an account whose number somebody else gets.
+                cluster.end_jobs(config)
             # The next account may get another number: what this one leaves must not become another's.
             for folder in _left_behind(config):
                 shutil.rmtree(folder, ignore_errors=True)
