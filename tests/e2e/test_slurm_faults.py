@@ -91,6 +91,16 @@ def test_a_job_that_changes_its_name_is_followed_and_billed_all_the_same(grid: G
     assert Decimal(ended["billed"]) == Decimal(ended["locked"]) / 5
 
 
+def test_a_job_that_slurm_would_never_start_is_given_up(grid: Grid) -> None:
+    grid.slurm("scontrol", "update", "PartitionName=main", "MaxTime=1")
+    try:
+        ended = grid.wait(grid.submit("true", "--time-limit", "5m")["id"], "PANICKED")
+    finally:
+        grid.slurm("scontrol", "update", "PartitionName=main", "MaxTime=INFINITE")
+    assert "PartitionTimeLimit" in ended["error"]
+    assert is_refunded(ended)
+
+
 def test_a_job_that_slurm_has_forgotten_is_found_in_its_accounting(grid: Grid) -> None:
     gate = grid.state / "gate"
     job = grid.submit(f"until [ -e {gate} ]; do sleep 0.1; done; echo done; exit 7", "--time-limit", "2m")

@@ -107,6 +107,7 @@ def test_time_limits(text: str, minutes: int | None) -> None:
         ("PENDING", 0, "BeginTime", "1", Phase.REQUEUED),
         ("PENDING", 0, "launch_failed_requeued_held", "0", Phase.REQUEUED),
         ("PENDING", 0, "JobHeldAdmin", "0", Phase.QUEUED),
+        ("PENDING", 0, "PartitionTimeLimit", "0", Phase.STUCK),
         ("CANCELLED", 0, "None", "1", Phase.CANCELLED),
         ("FAILED", 3 << 8, "NonZeroExitCode", "1", Phase.FAILED),
         ("COMPLETED", 0, "None", "1", Phase.COMPLETED),

@@ -115,6 +115,7 @@ class Supervisor:
         self._ended_at: dict[bytes, float] = {}
         self._topped_up: set[bytes] = set()
         self._out_of_memory: set[bytes] = set()
+        self._stuck: dict[bytes, str] = {}
         self._cancel_again_at: dict[str, float] = {}
         self._not_submitted_since: dict[bytes, float] = {}
         self._recover_at = 0.0
@@ -295,6 +296,7 @@ class Supervisor:
             self._topped_up.discard(entry.job_id)
             self._out_of_memory.discard(entry.job_id)
             self._not_submitted_since.pop(entry.job_id, None)
+            self._stuck.pop(entry.job_id, None)
         else:
             self._entries[entry.job_id] = entry
 
@@ -396,9 +398,13 @@ class Supervisor:
             self._keep(entry)
         size = 0 if state.phase is Phase.QUEUED else await self._spool.size(to_hex(entry.job_id))
         too_much = size > _MOST_OUTPUT_BYTES
-        if state.phase is Phase.REQUEUED or ((record.has_cancel_request or too_much) and not state.phase.is_end):
+        if state.phase is Phase.STUCK:
+            self._stuck[entry.job_id] = state.reason
+        if state.phase in (Phase.REQUEUED, Phase.STUCK) or (
+            (record.has_cancel_request or too_much) and not state.phase.is_end
+        ):
             await self._scheduler.cancel(state.scheduler_id)
-        started = state.start_time > 0 and state.phase not in (Phase.QUEUED, Phase.REQUEUED)
+        started = state.start_time > 0 and state.phase not in (Phase.QUEUED, Phase.REQUEUED, Phase.STUCK)
         if started and record.status is JobStatus.SCHEDULED:
             # Also for a job that has ended already: only what ran is billed, and only RUNNING jobs can finish.
             await self._market.set_job_status(entry.job_id, JobStatus.RUNNING)
@@ -415,6 +421,10 @@ class Supervisor:
                 minutes=-(-int(max(time.time() - record.start_time, 1)) // 60) if record.start_time else 0,
                 error="it was to be started again, and jobs run once",
             )
+        elif state.phase is Phase.CANCELLED and not started and entry.job_id in self._stuck:
+            reason = self._stuck[entry.job_id]
+            _log.warning("job %s: Slurm would never have started it: %s", to_hex(entry.job_id), reason)
+            await self._report(entry, record, JobStatus.PANICKED, error=f"the provider can't start it: {reason}")
         elif state.phase.is_end and shipped:
             seconds = max(state.end_time - state.start_time, 1) if started else 0
             cut_off = too_much and not record.has_cancel_request and state.phase is Phase.CANCELLED

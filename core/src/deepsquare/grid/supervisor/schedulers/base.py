@@ -20,6 +20,8 @@ class Phase(Enum):
     QUEUED = "queued"
     REQUEUED = "requeued"
     """It was given up, and the scheduler would start it again, or holds it."""
+    STUCK = "stuck"
+    """The scheduler has it, and will never start it as it is."""
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -31,7 +33,7 @@ class Phase(Enum):
     @property
     def is_end(self) -> bool:
         """Nothing more will happen to the job."""
-        return self not in (Phase.QUEUED, Phase.REQUEUED, Phase.RUNNING)
+        return self not in (Phase.QUEUED, Phase.REQUEUED, Phase.STUCK, Phase.RUNNING)
 
 
 class RefusedError(SchedulerError):

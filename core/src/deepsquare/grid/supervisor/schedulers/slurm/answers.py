@@ -38,6 +38,18 @@ _PHASES = {
     "REVOKED": Phase.LOST,
 }
 
+# Why Slurm lets jobs wait that it will never start; by default it takes them all the same (EnforcePartLimits=NO).
+_NEVER = frozenset(
+    {
+        "PartitionTimeLimit",
+        "PartitionNodeLimit",
+        "AssocMaxWallDurationPerJobLimit",
+        "QOSMaxWallDurationPerJobLimit",
+        "DependencyNeverSatisfied",
+        "BadConstraints",
+    }
+)
+
 # [days-][hours:]minutes:seconds, as squeue and sacct print a time limit.
 _LIMIT = re.compile(r"(?:(?P<days>\d+)-)?(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+)")
 
@@ -88,6 +100,8 @@ def _job(fields: list[str]) -> tuple[str, BatchState]:
     restarted = restarts.isdigit() and int(restarts) > 0
     if phase is Phase.QUEUED and (restarted or ("launch" in reason and "held" in reason)):
         phase = Phase.REQUEUED
+    elif phase is Phase.QUEUED and reason in _NEVER:
+        phase = Phase.STUCK
     return name, BatchState(
         scheduler_id=scheduler_id,
         phase=phase,
