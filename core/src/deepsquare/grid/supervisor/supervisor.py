@@ -376,6 +376,11 @@ class Supervisor:
             await self._market.refuse_job(entry.job_id)
             await self._finish(entry)
             return
+        for other in self._entries.values():
+            if other is not entry and other.scheduler_id == entry.scheduler_id:
+                # The scheduler has forgotten that one: after a crash, Slurm's controller gives numbers a second time.
+                other.stage, other.scheduler_id = Stage.SUBMITTING, ""
+                self._keep(other)
         entry.stage = Stage.SUBMITTED
         self._keep(entry)
         _log.info("submitted job %s as %s", name, entry.scheduler_id)
