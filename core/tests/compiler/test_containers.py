@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from deepsquare.compiler import UnsupportedError, compile_workflow
 from deepsquare.workflow import from_dict
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 # Its words and its environment, each ended by a NUL.
@@ -139,6 +139,7 @@ def test_an_entry_point_gets_the_words_of_the_command(started) -> None:
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     image=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/:."), min_size=1, max_size=20),
     folder=TEXT,
