@@ -123,7 +123,7 @@ def test_a_job_that_slurm_loses_costs_nothing(grid: Grid, cluster: SlurmCluster)
         file.unlink()
     cluster.up()
     ended = grid.wait(job["id"], "PANICKED", seconds=180)
-    assert "does not know it" in ended["error"]
+    assert "lost it" in ended["error"] or "does not know it" in ended["error"]
     assert is_refunded(ended)
 
 

@@ -74,6 +74,7 @@ def test_a_job_that_never_had_a_node_never_started() -> None:
         ("COMPLETED", "0:0", Phase.COMPLETED, 0, 0),
         ("FAILED", "3:0", Phase.FAILED, 3, 0),
         ("CANCELLED by 1000", "0:15", Phase.CANCELLED, 0, 15),
+        ("CANCELLED", "0:0", Phase.LOST, 0, 0),
         ("OUT_OF_MEMORY", "0:125", Phase.FAILED, 0, 125),
         ("TIMEOUT", "0:0", Phase.TIMED_OUT, 0, 0),
     ],

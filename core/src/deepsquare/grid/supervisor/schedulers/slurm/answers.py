@@ -87,12 +87,12 @@ def parse(text: str, separator: str, program: str) -> list[tuple[str, BatchState
     if len(fields) % len(_FIELDS) or rest.strip():
         raise SchedulerError(f"{program} gave an answer that is not understood, of {len(fields)} fields")
     return [
-        _job([field.strip() for field in fields[start : start + len(_FIELDS)]])
+        _job([field.strip() for field in fields[start : start + len(_FIELDS)]], program)
         for start in range(0, len(fields), len(_FIELDS))
     ]
 
 
-def _job(fields: list[str]) -> tuple[str, BatchState]:
+def _job(fields: list[str], program: str) -> tuple[str, BatchState]:
     scheduler_id, name, state, start, end, code, nodes, limit, restarts, reason = fields
     exit_code, signal = _exit_code(code)
     # "CANCELLED by 0" in accounting, "CANCELLED+" where it is cut off.
@@ -102,6 +102,9 @@ def _job(fields: list[str]) -> tuple[str, BatchState]:
         phase = Phase.REQUEUED
     elif phase is Phase.QUEUED and reason in _NEVER:
         phase = Phase.STUCK
+    elif program == "sacct" and state == "CANCELLED":
+        # Whom somebody cancelled is "CANCELLED by UID". Without, it is what the controller did not know when it came back.
+        phase = Phase.LOST
     return name, BatchState(
         scheduler_id=scheduler_id,
         phase=phase,
