@@ -204,7 +204,7 @@ def slurm_host() -> None:
     if os.getuid() != 0:
         pytest.skip("a Slurm cluster needs root")
     if missing := [program for program in _PROGRAMS if shutil.which(program) is None]:
-        pytest.skip(f"{', '.join(missing)} missing: integration/setup packages")
+        pytest.skip(f"{', '.join(missing)} missing: integration/setup")
 
 
 @pytest.fixture(scope="session")
