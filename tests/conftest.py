@@ -53,6 +53,13 @@ class Grid:
     def slurm_conf(self) -> Path:
         return self.cluster.conf if self.cluster else self.state / "slurm" / "etc" / "slurm.conf"
 
+    def accounts(self) -> set[str]:
+        """Whom its jobs run as: one account, or one for each customer."""
+        if self.cluster is None:
+            return {self.json("grid", "status", "--state", self.state)["account"]}
+        with closing(sqlite3.connect(self.state / "supervisor" / "accounts.db")) as database:
+            return {name for (name,) in database.execute("SELECT name FROM accounts")}
+
     def slurm(self, *command: str | Path, check: bool = True) -> str:
         """Run one of Slurm's commands as the cluster's operator."""
         return str(self.run(*command, env={"SLURM_CONF": str(self.slurm_conf)}, check=check).stdout)
@@ -243,8 +250,7 @@ def ssh_grid(runtime: Path, slurm_cluster: SlurmCluster) -> Iterator[Grid]:
         nodes = slurm_cluster.status()["nodes"]
         made.shared, made.cluster, made.nodes, made.cpus = shared, slurm_cluster, len(nodes), nodes[0]["cpus"]
         yield made
-        with closing(sqlite3.connect(made.state / "supervisor" / "accounts.db")) as database:
-            accounts = [name for (name,) in database.execute("SELECT name FROM accounts")]
+        accounts = made.accounts()
     for account in accounts:
         subprocess.run(["userdel", "--remove", account], check=True, capture_output=True)
     shutil.rmtree(shared)

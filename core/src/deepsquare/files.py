@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -36,3 +37,17 @@ def read_private(path: Path) -> str:
         OSError: there is no such file, or it can't be read.
     """
     return path.read_text(encoding="utf-8")
+
+
+def make_private(path: Path) -> None:
+    """Make an empty file with mode 0600, unless there is one already.
+
+    A database is made so before SQLite opens it, which gives its -wal and -shm files the mode of the database. A file that is
+    there is not even opened: closing it would drop all locks that this process holds on it (fcntl(2), POSIX locks), also those
+    of SQLite, and then nothing keeps another process from taking the write-ahead log away.
+
+    Raises:
+        OSError: the folder can't be written.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

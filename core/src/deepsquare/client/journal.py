@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deepsquare.errors import ConfigError
+from deepsquare.files import make_private
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS submissions (
@@ -36,7 +37,7 @@ class Journal:
         """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            path.touch(mode=0o600)
+            make_private(path)
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute(_SCHEMA)

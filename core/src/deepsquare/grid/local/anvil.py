@@ -8,11 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import psutil
-
 from deepsquare.chain.rpc import connect, request
 from deepsquare.errors import ConnectionFailedError, GridError
-from deepsquare.grid.local.processes import recorded
+from deepsquare.grid.local.processes import recorded, wait_for_end
 from deepsquare.grid.local.toolchain import find_anvil
 
 _log = logging.getLogger(__name__)
@@ -33,12 +31,10 @@ def stop_stale(state: Path) -> None:
     process = recorded(pid_file, str(state / "chain" / "state.json"))
     if process is not None:
         process.terminate()
-        try:
-            process.wait(_STOP_SECONDS)
-        except psutil.TimeoutExpired:
+        if not wait_for_end(process, _STOP_SECONDS):
             raise GridError(
                 f"the local chain of before (process {process.pid}) does not end; end it with kill {process.pid}"
-            ) from None
+            )
     pid_file.unlink(missing_ok=True)
 
 

@@ -25,7 +25,7 @@ from deepsquare.errors import ConfigError, DeepSquareError, GridError
 from deepsquare.grid.config import FILE_NAME, GridConfig, Ports, SshConfig
 from deepsquare.grid.local import cluster
 from deepsquare.grid.local.accounts import account_name, make_account, remove_account
-from deepsquare.grid.local.processes import recorded
+from deepsquare.grid.local.processes import recorded, wait_for_end
 
 # The chain id of DeepSquare's public test network, which its clients expect.
 CHAIN_ID = 179188
@@ -195,7 +195,10 @@ def down(state: Path, report: Report) -> None:
         process = _running(state)
         if process is not None:
             process.terminate()
-            _wait_for_end(process, state)
+            if not wait_for_end(process, _STOP_SECONDS):
+                raise GridError(
+                    f"the grid (process {process.pid}) did not stop in {_STOP_SECONDS:.0f} s; see {state / 'log' / 'grid.log'}"
+                )
             report("chain and services stopped")
         else:
             stop_stale(state)
@@ -434,12 +437,3 @@ def _start_daemon(config: GridConfig, without: Iterable[str], report: Report) ->
     process.wait(timeout=_STOP_SECONDS)
     (config.state / "grid.pid").unlink(missing_ok=True)
     raise GridError(f"the grid did not start: {reason} (log: {log_path})")
-
-
-def _wait_for_end(process: psutil.Process, state: Path) -> None:
-    try:
-        process.wait(_STOP_SECONDS)
-    except psutil.TimeoutExpired:
-        raise GridError(
-            f"the grid (process {process.pid}) did not stop in {_STOP_SECONDS:.0f} s; see {state / 'log' / 'grid.log'}"
-        ) from None

@@ -221,4 +221,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    logging.shutdown()
+    # At once: all is closed by now, and the threads of gRPC must not hold up what waits for this process's end.
+    os._exit(code)

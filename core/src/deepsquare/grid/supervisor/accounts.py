@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from deepsquare.errors import ConfigError, GridError
+from deepsquare.files import make_private
 from deepsquare.grid.supervisor.hosts.base import Account, Host
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,255}")
@@ -74,7 +75,7 @@ class OwnAccounts:
         """`state` is the file that remembers."""
         self._host, self._command = host, command
         state.parent.mkdir(mode=0o711, exist_ok=True)
-        state.touch(mode=0o600)
+        make_private(state)
         self._db = sqlite3.connect(state, isolation_level=None)
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute(_SCHEMA)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from deepsquare.files import make_private
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     job_id BLOB PRIMARY KEY,
@@ -47,7 +49,7 @@ class SupervisorJournal:
     """Jobs in SQLite; each change is on disk when the method returns."""
 
     def __init__(self, path: Path) -> None:
-        path.touch(mode=0o600)
+        make_private(path)
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")

@@ -1,6 +1,6 @@
 """The queue of the local scheduler: a SQLite file that the scheduler and the runners of its jobs share.
 
-Only the standard library is imported here, since each job starts a process that needs this module.
+Little is imported here, since each job starts a process that needs this module.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+
+from deepsquare.files import make_private
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -105,7 +107,7 @@ class JobQueue:
         """`folder` is the scheduler's; the file in it is readable by its owner alone."""
         self.folder = folder
         path = folder / "queue.db"
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        make_private(path)
         self._db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_SECONDS)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
