@@ -7,7 +7,7 @@ from deepsquare.grid.supervisor.schedulers.base import BatchState, Phase
 from deepsquare.grid.supervisor.schedulers.slurm.answers import gpus, new_separator, parse
 
 JOB = "0x" + "0" * 63 + "1"
-
+MARK = "deepsquare:1:0x1"
 
 SEPARATOR = new_separator()
 
@@ -23,13 +23,14 @@ def line(
     limit: str = "1:00",
     restarts: str = "0",
     name: str = JOB,
+    comment: str = "(null)",
 ) -> str:
-    fields = ["17", name, state, start, end, str(code), nodes, limit, restarts, reason]
+    fields = ["17", name, comment, state, start, end, str(code), nodes, limit, restarts, reason]
     return "".join(f"{field}{SEPARATOR}" for field in fields) + "\n"
 
 
 def parsed(text: str, program: str) -> tuple[str, BatchState]:
-    (job,) = parse(text, SEPARATOR, program)
+    (job,) = parse(text, SEPARATOR, program, MARK)
     return job
 
 
@@ -118,9 +119,16 @@ def test_jobs_that_somebody_starts_again(state: str, code: int, reason: str, res
     assert parsed(line(state, "1", "2", code, reason, restarts=restarts), "squeue")[1].phase is phase
 
 
+@pytest.mark.parametrize(
+    ("comment", "is_foreign"), [("(null)", False), ("", False), (MARK, False), ("deepsquare:2:0x1", True), ("x", True)]
+)
+def test_jobs_of_another_grid_on_the_same_cluster(comment: str, is_foreign: bool) -> None:
+    assert parsed(line("RUNNING", "1", "N/A", 0, "None", comment=comment), "squeue")[1].is_foreign is is_foreign
+
+
 def test_a_line_that_is_not_understood_is_an_error() -> None:
     with pytest.raises(SchedulerError, match="not understood"):
-        parse("slurm_load_jobs error", SEPARATOR, "squeue")
+        parse("slurm_load_jobs error", SEPARATOR, "squeue", MARK)
 
 
 @pytest.mark.parametrize(
@@ -142,8 +150,8 @@ def test_a_name_can_be_any_text_and_changes_no_other_job() -> None:
     victim = line("RUNNING", "1", "N/A", 0, "None")
     forged = f"x\n5{SEPARATOR[:1]}{JOB}{SEPARATOR[:1]}COMPLETED\n"
     attacker = line("RUNNING", "1", "N/A", 0, "None", name=forged)
-    jobs = parse(attacker + victim, SEPARATOR, "squeue")
+    jobs = parse(attacker + victim, SEPARATOR, "squeue", MARK)
     assert [state.phase for _, state in jobs] == [Phase.RUNNING, Phase.RUNNING]
     assert [name for name, _ in jobs] == [forged.strip(), JOB]
-    assert parse("", SEPARATOR, "squeue") == []
+    assert parse("", SEPARATOR, "squeue", MARK) == []
     assert new_separator() != new_separator()

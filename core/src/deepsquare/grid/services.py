@@ -27,6 +27,7 @@ from deepsquare.grid.supervisor.accounts import Accounts, OwnAccounts, SharedAcc
 from deepsquare.grid.supervisor.folders import JobFolders
 from deepsquare.grid.supervisor.hosts.base import Host
 from deepsquare.grid.supervisor.hosts.local import LocalHost
+from deepsquare.grid.supervisor.job import Services
 from deepsquare.grid.supervisor.labels import detect_labels
 from deepsquare.grid.supervisor.log_writer import LogWriter
 from deepsquare.grid.supervisor.schedulers.base import Scheduler
@@ -34,7 +35,7 @@ from deepsquare.grid.supervisor.schedulers.local.scheduler import Local
 from deepsquare.grid.supervisor.schedulers.slurm import Slurm
 from deepsquare.grid.supervisor.scripts import fetch_script
 from deepsquare.grid.supervisor.spool import Spool
-from deepsquare.grid.supervisor.supervisor import Services, Supervisor
+from deepsquare.grid.supervisor.supervisor import Supervisor
 from deepsquare.grid.supervisor.wake import WakeUp
 
 Ready = Callable[[], None]
@@ -171,7 +172,8 @@ async def open_cluster(config: GridConfig) -> AsyncIterator[Cluster]:
             scheduler = Local(config.scheduler_folder, account=config.account)
         else:
             conf = None if config.slurm_conf is None else str(config.slurm_conf)
-            scheduler = Slurm(host, accounts, partition=config.partition, slurm_conf=conf)
+            mark = f"deepsquare:{config.chain_id}:{config.metascheduler}"
+            scheduler = Slurm(host, accounts, mark=mark, partition=config.partition, slurm_conf=conf)
         try:
             yield Cluster(host, accounts, folders, scheduler)
         finally:

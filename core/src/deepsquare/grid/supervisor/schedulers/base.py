@@ -81,6 +81,8 @@ class BatchState:
     """The time limit; None when there is none, or the scheduler doesn't tell."""
     restarted: bool = False
     """Somebody had the scheduler start it again, so that its times are not those of its first start."""
+    is_foreign: bool = False
+    """It has the mark of another grid on the same cluster, whose chain has a job of the same name. Jobs can change their marks."""
 
 
 class Scheduler(Protocol):

@@ -55,10 +55,11 @@ _LIMIT = re.compile(r"(?:(?P<days>\d+)-)?(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?
 
 
 _FIELDS = (
-    *("JobID", "Name", "State", "StartTime", "EndTime", "exit_code", "NodeList", "TimeLimit", "RestartCnt", "Reason"),
+    *("JobID", "Name", "Comment", "State", "StartTime", "EndTime", "exit_code", "NodeList", "TimeLimit", "RestartCnt"),
+    "Reason",
 )
 # The same of sacct, whose older versions know no number of restarts: a field that is always there takes its place.
-_ACCOUNTING_FIELDS = "JobIDRaw,JobName,State,Start,End,ExitCode,NodeList,Timelimit,Flags,Reason"
+_ACCOUNTING_FIELDS = "JobIDRaw,JobName,Comment,State,Start,End,ExitCode,NodeList,Timelimit,Flags,Reason"
 
 
 def new_separator() -> str:
@@ -76,8 +77,8 @@ def accounting_format(separator: str) -> list[str]:
     return ["--parsable", f"--delimiter={separator}", f"--format={_ACCOUNTING_FIELDS}"]
 
 
-def parse(text: str, separator: str, program: str) -> list[tuple[str, BatchState]]:
-    """Names and states of jobs, from an answer of squeue or sacct.
+def parse(text: str, separator: str, program: str, mark: str) -> list[tuple[str, BatchState]]:
+    """Names and states of jobs, from an answer of squeue or sacct; `mark` is the comment of jobs of this grid.
 
     Raises:
         SchedulerError: the answer is not understood.
@@ -87,13 +88,13 @@ def parse(text: str, separator: str, program: str) -> list[tuple[str, BatchState
     if len(fields) % len(_FIELDS) or rest.strip():
         raise SchedulerError(f"{program} gave an answer that is not understood, of {len(fields)} fields")
     return [
-        _job([field.strip() for field in fields[start : start + len(_FIELDS)]], program)
+        _job([field.strip() for field in fields[start : start + len(_FIELDS)]], program, mark)
         for start in range(0, len(fields), len(_FIELDS))
     ]
 
 
-def _job(fields: list[str], program: str) -> tuple[str, BatchState]:
-    scheduler_id, name, state, start, end, code, nodes, limit, restarts, reason = fields
+def _job(fields: list[str], program: str, mark: str) -> tuple[str, BatchState]:
+    scheduler_id, name, comment, state, start, end, code, nodes, limit, restarts, reason = fields
     exit_code, signal = _exit_code(code)
     # "CANCELLED by 0" in accounting, "CANCELLED+" where it is cut off.
     phase = _PHASES.get(re.split(r"[+ ]", state)[0], Phase.RUNNING)
@@ -116,6 +117,8 @@ def _job(fields: list[str], program: str) -> tuple[str, BatchState]:
         reason=state if reason in ("None", "") else f"{state} ({reason})",
         minutes=_minutes(limit),
         restarted=restarted,
+        # Accounting keeps comments only where AccountingStoreFlags says so.
+        is_foreign=comment not in ("", "(null)", mark),
     )
 
 

@@ -50,9 +50,18 @@ class Slurm:
     """See `Scheduler`. Jobs are submitted as their accounts; all else is done as the own one, in the best case an operator's."""
 
     def __init__(
-        self, host: Host, accounts: Accounts, *, partition: str = "main", slurm_conf: str | None = None
+        self, host: Host, accounts: Accounts, *, mark: str, partition: str = "main", slurm_conf: str | None = None
     ) -> None:
-        """`slurm_conf` None means the cluster that the commands find by themselves."""
+        """Make the scheduler; nothing runs yet.
+
+        Args:
+            host: where Slurm's commands are.
+            accounts: whom jobs run as.
+            mark: the comment of its jobs in Slurm, different for each grid: on another chain the same job ids come again.
+            partition: where jobs go.
+            slurm_conf: None means the cluster that the commands find by themselves.
+        """
+        self._mark = mark
         self._host, self._accounts, self._partition = host, accounts, partition
         self._environment = {"LANG": "C.UTF-8", "HOME": "/", "SLURM_TIME_FORMAT": "%s"}
         if slurm_conf is not None:
@@ -69,6 +78,7 @@ class Slurm:
             "sbatch",
             "--parsable",
             f"--job-name={job.name}",
+            f"--comment={self._mark}",
             f"--partition={self._partition}",
             f"--time={job.minutes}",
             f"--ntasks={job.tasks}",
@@ -96,7 +106,7 @@ class Slurm:
         output = await self._run(
             "squeue", "--noheader", "--states=all", f"--user={users}", "--sort=i", queue_format(separator)
         )
-        return parse(output, separator, "squeue")
+        return parse(output, separator, "squeue", self._mark)
 
     async def accounted(self, ids: Sequence[str], names: Sequence[str]) -> list[tuple[str, BatchState]]:
         """See `Scheduler.accounted`: sacct knows jobs after `MinJobAge`, where there is slurmdbd."""
@@ -118,7 +128,7 @@ class Slurm:
                 if _NO_ACCOUNTING in str(error):
                     return []
                 raise
-            found += parse(output, separator, "sacct")
+            found += parse(output, separator, "sacct", self._mark)
         return found
 
     async def cancel(self, scheduler_id: str) -> None:
