@@ -33,7 +33,6 @@ UseDNS no
 PrintMotd no
 # Tests open many connections at once.
 MaxStartups 200
-MaxSessions 200
 # What a login needs to use the cluster, and a mark by which \`down\` knows what logins left running.
 SetEnv SLURM_CONF=$CONF $LOGIN_MARK=$STATE_DIR
 Subsystem sftp internal-sftp

@@ -11,6 +11,8 @@ from deepsquare.grid.supervisor.hosts.base import Account, Answer, Host
 NAMES = ("shared", "persistent", "disk", "world-tmp", "spool")
 """What is made below the folder that jobs get."""
 
+_MARKER_DAYS = 366
+
 
 def of_account(uid: int) -> list[str]:
     """What is one account's alone, below the folder that jobs get."""
@@ -74,6 +76,11 @@ class JobFolders:
         if account.uid in self._made:
             return
         await self._install("0700", [self._root / name for name in of_account(account.uid)], account)
+        # What tells a second start of a job from the first; no job may run for so long.
+        started = str(self._root / "shared" / str(account.uid) / "started")
+        old = ["-mindepth", "1", "-maxdepth", "1", "-type", "d", "-mtime", f"+{_MARKER_DAYS}", "-delete"]
+        # None are there before the first job, and those that stay do no harm: the answer doesn't matter.
+        await self._host.run("find", started, *old, account=account)
         self._made.add(account.uid)
 
     async def _install(self, mode: str, folders: Iterable[PurePosixPath], owner: Account | None = None) -> None:

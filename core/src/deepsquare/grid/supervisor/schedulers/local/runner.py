@@ -118,6 +118,8 @@ def _run(host: Host, job_id: int) -> None:
             )
         )
     start_ready(queue, host)
+    # While the lock is there, the queue may be in use.
+    queue.close()
     lock.unlink(missing_ok=True)
 
 
