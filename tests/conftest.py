@@ -55,9 +55,10 @@ class Grid:
 
     def accounts(self) -> set[str]:
         """Whom its jobs run as: one account, or one for each customer."""
-        if self.cluster is None:
+        database_file = self.state / "supervisor" / "accounts.db"
+        if not database_file.exists():
             return {self.json("grid", "status", "--state", self.state)["account"]}
-        with closing(sqlite3.connect(self.state / "supervisor" / "accounts.db")) as database:
+        with closing(sqlite3.connect(database_file)) as database:
             return {name for (name,) in database.execute("SELECT name FROM accounts")}
 
     def slurm(self, *command: str | Path, check: bool = True) -> str:
@@ -238,22 +239,29 @@ def local_grid(runtime: Path) -> Iterator[Grid]:
         yield made
 
 
-@pytest.fixture(scope="session")
-def ssh_grid(runtime: Path, slurm_cluster: SlurmCluster) -> Iterator[Grid]:
-    """A grid that drives a cluster of several nodes over SSH, and gives each customer an account."""
-    ssh = slurm_cluster.status()["ssh"]
+@contextmanager
+def grid_over_ssh(runtime: Path | None, cluster: SlurmCluster) -> Iterator[Grid]:
+    """A grid that drives a cluster over SSH, and gives each customer an account."""
+    status = cluster.status()
+    ssh, nodes = status["ssh"], status["nodes"]
     shared = open_folder("deepsquare-shared-")
     options = ["--ssh", f"{ssh['user']}@{ssh['host']}:{ssh['port']}", "--ssh-key", ssh["key"]]
-    options += ["--ssh-known-hosts", ssh["known_hosts"], "--slurm-conf", slurm_cluster.conf]
+    options += ["--ssh-known-hosts", ssh["known_hosts"], "--slurm-conf", cluster.conf]
     options += ["--account-command", CLUSTER / "make-account", "--account", "nobody", "--shared-folder", shared]
     with running_grid(runtime, *options) as made:
-        nodes = slurm_cluster.status()["nodes"]
-        made.shared, made.cluster, made.nodes, made.cpus = shared, slurm_cluster, len(nodes), nodes[0]["cpus"]
+        made.shared, made.cluster, made.nodes, made.cpus = shared, cluster, len(nodes), nodes[0]["cpus"]
         yield made
         accounts = made.accounts()
     for account in accounts:
         subprocess.run(["userdel", "--remove", account], check=True, capture_output=True)
     shutil.rmtree(shared)
+
+
+@pytest.fixture(scope="session")
+def ssh_grid(runtime: Path, slurm_cluster: SlurmCluster) -> Iterator[Grid]:
+    """A grid that drives a cluster of several nodes over SSH."""
+    with grid_over_ssh(runtime, slurm_cluster) as made:
+        yield made
 
 
 @pytest.fixture

@@ -27,63 +27,52 @@ asyncio.run(main())
 """
 
 
-class Slurm:
-    """What the cluster's operator can do, past the supervisor."""
+@pytest.fixture(params=["slurm", "ssh"])
+def grid(request: pytest.FixtureRequest) -> Grid:
+    made: Grid = request.getfixturevalue(f"{request.param}_grid")
+    return made
 
-    def __init__(self, grid: Grid) -> None:
-        self._grid = grid
-        self._conf = grid.json("grid", "status", "--state", grid.state)["slurm_conf"]
 
-    def run(self, *command: str) -> str:
-        return str(self._grid.run(*command, env={"SLURM_CONF": self._conf}).stdout)
-
-    def node(self) -> str:
-        return self.run("sinfo", "--noheader", "--format=%N").strip()
+def nodes_of(grid: Grid) -> str:
+    return grid.slurm("sinfo", "--noheader", "--format=%N").strip()
 
 
 @pytest.fixture
-def slurm(slurm_grid: Grid) -> Slurm:
-    return Slurm(slurm_grid)
-
-
-@pytest.fixture
-def drained(slurm: Slurm) -> Iterator[None]:
-    node = slurm.node()
-    slurm.run("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
+def drained(grid: Grid) -> Iterator[None]:
+    nodes = nodes_of(grid)
+    grid.slurm("scontrol", "update", f"NodeName={nodes}", "State=DRAIN", "Reason=test")
     yield
-    if "drain" in slurm.run("sinfo", "--noheader", "--format=%T"):
-        slurm.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    if "drain" in grid.slurm("sinfo", "--noheader", "--format=%T"):
+        grid.slurm("scontrol", "update", f"NodeName={nodes}", "State=RESUME")
 
 
-def test_a_job_that_is_cancelled_behind_our_back_ends_with_a_refund(slurm_grid: Grid, slurm: Slurm) -> None:
-    job = slurm_grid.submit("echo started; sleep 300", "--time-limit", "10m")
-    slurm_grid.wait(job["id"], "RUNNING")
-    slurm.run("scancel", f"--name={job['id']}")
-    ended = slurm_grid.wait(job["id"], "CANCELLED")
+def test_a_job_that_is_cancelled_behind_our_back_ends_with_a_refund(grid: Grid) -> None:
+    job = grid.submit("echo started; sleep 300", "--time-limit", "10m")
+    grid.wait(job["id"], "RUNNING")
+    grid.slurm("scancel", f"--name={job['id']}")
+    ended = grid.wait(job["id"], "CANCELLED")
     assert Decimal(ended["billed"]) == Decimal(ended["locked"]) / 10
     assert Decimal(ended["refunded"]) == Decimal(ended["locked"]) * 9 / 10
-    assert slurm_grid.logs(job["id"])[0] == "started"
+    assert grid.logs(job["id"])[0] == "started"
 
 
-def test_a_waiting_job_that_is_cancelled_behind_our_back_costs_nothing(
-    slurm_grid: Grid, slurm: Slurm, drained: None
-) -> None:
-    job = slurm_grid.submit("true", "--time-limit", "10m")
-    slurm_grid.wait(job["id"], "SCHEDULED")
+def test_a_waiting_job_that_is_cancelled_behind_our_back_costs_nothing(grid: Grid, drained: None) -> None:
+    job = grid.submit("true", "--time-limit", "10m")
+    grid.wait(job["id"], "SCHEDULED")
     until = time.monotonic() + 30
-    while job["id"] not in slurm.run("squeue", "--noheader", "--format=%j") and time.monotonic() < until:
+    while job["id"] not in grid.slurm("squeue", "--noheader", "--format=%j") and time.monotonic() < until:
         time.sleep(0.2)
-    slurm.run("scancel", f"--name={job['id']}")
-    ended = slurm_grid.wait(job["id"], "CANCELLED")
+    grid.slurm("scancel", f"--name={job['id']}")
+    ended = grid.wait(job["id"], "CANCELLED")
     assert (ended["billed"], ended["refunded"], ended["started_at"]) == ("0", ended["locked"], None)
 
 
-def test_jobs_on_a_drained_node_end_and_others_wait_for_it(slurm_grid: Grid, slurm: Slurm) -> None:
-    grid, node = slurm_grid, slurm.node()
+def test_jobs_on_a_drained_node_end_and_others_wait_for_it(grid: Grid) -> None:
+    nodes = nodes_of(grid)
     gate = grid.state / "drain-gate"
     running = grid.submit(f"until [ -e {gate} ]; do sleep 0.1; done; echo done", "--time-limit", "5m")
     grid.wait(running["id"], "RUNNING")
-    slurm.run("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
+    grid.slurm("scontrol", "update", f"NodeName={nodes}", "State=DRAIN", "Reason=test")
     waiting = grid.submit("echo after all", "--time-limit", "1m")
     given_up = grid.submit("true", "--time-limit", "1m")
     grid.wait(waiting["id"], "SCHEDULED")
@@ -95,13 +84,13 @@ def test_jobs_on_a_drained_node_end_and_others_wait_for_it(slurm_grid: Grid, slu
     assert (cancelled["billed"], cancelled["refunded"]) == ("0", cancelled["locked"])
     assert grid.json("job", "show", waiting["id"])["status"] == "SCHEDULED"
 
-    slurm.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    grid.slurm("scontrol", "update", f"NodeName={nodes}", "State=RESUME")
 
     assert Decimal(grid.wait(waiting["id"], "FINISHED")["billed"]) > 0
     assert grid.logs(waiting["id"]) == ["after all"]
 
 
-@pytest.mark.parametrize("scheduler", ["slurm", "local"])
+@pytest.mark.parametrize("scheduler", ["slurm", "ssh", "local"])
 def test_a_topped_up_job_runs_for_as_long_as_all_its_credits_buy(
     scheduler: str, request: pytest.FixtureRequest
 ) -> None:

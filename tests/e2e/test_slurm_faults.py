@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import SlurmCluster, new_cluster
-from tests.conftest import Grid, running_grid
+from tests.conftest import Grid, grid_over_ssh, running_grid
 
 pytestmark = pytest.mark.slurm
 
@@ -22,15 +22,21 @@ _NODE_TIMEOUT = 10
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[SlurmCluster]:
     """A cluster of two nodes that soon forgets jobs, and soon gives nodes up."""
-    with new_cluster("--nodes", "2", "--cpus", "4", "--node-timeout", str(_NODE_TIMEOUT), "--min-job-age", "2") as made:
+    options = ["--nodes=2", "--cpus=4", f"--node-timeout={_NODE_TIMEOUT}", "--min-job-age=2", "--ssh"]
+    with new_cluster(*options) as made:
         yield made
 
 
-@pytest.fixture(scope="module")
-def grid(cluster: SlurmCluster) -> Iterator[Grid]:
-    with running_grid(None, "--slurm-conf", cluster.conf) as made:
-        made.cluster, made.nodes, made.cpus = cluster, 2, 4
-        yield made
+@pytest.fixture(scope="module", params=["here", "ssh"])
+def grid(request: pytest.FixtureRequest, cluster: SlurmCluster) -> Iterator[Grid]:
+    """A supervisor on the host of Slurm's controller, or one that reaches it over SSH."""
+    if request.param == "ssh":
+        with grid_over_ssh(None, cluster) as made:
+            yield made
+    else:
+        with running_grid(None, "--slurm-conf", cluster.conf) as made:
+            made.cluster, made.nodes, made.cpus = cluster, 2, 4
+            yield made
 
 
 def is_refunded(job: Any) -> bool:
@@ -168,5 +174,5 @@ def test_munge_and_the_accounting_are_away_for_a_minute(grid: Grid, cluster: Slu
 
 def test_every_minute_was_paid_for_once_and_nothing_runs_on(grid: Grid) -> None:
     assert "WRONG" not in grid.cli("cost", "--check").stdout
-    account = grid.json("grid", "status", "--state", grid.state)["account"]
-    grid.until(lambda: subprocess.run(["pgrep", "-u", account], check=False, capture_output=True).returncode == 1)
+    accounts = ",".join(grid.accounts())
+    grid.until(lambda: subprocess.run(["pgrep", "-u", accounts], check=False, capture_output=True).returncode == 1)

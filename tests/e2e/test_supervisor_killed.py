@@ -12,6 +12,12 @@ from tests.conftest import Grid
 pytestmark = pytest.mark.slurm
 
 
+@pytest.fixture(params=["slurm", "ssh"])
+def grid(request: pytest.FixtureRequest) -> Grid:
+    made: Grid = request.getfixturevalue(f"{request.param}_grid")
+    return made
+
+
 def test_killed_while_a_job_runs_it_finishes_and_bills_that_job_once(grid: Grid) -> None:
     job = grid.submit("for i in $(seq 20); do echo $i; sleep 1; done", "--time-limit", "3m")
     grid.wait(job["id"], "RUNNING")
