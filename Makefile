@@ -5,7 +5,7 @@ demo:
 	integration/demo
 
 test: setup lint
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 3 --dist loadgroup
 
 lint: setup
 	integration/lint
