@@ -123,6 +123,7 @@ async def test_an_old_challenge_is_refused(raw, provider, names, monkeypatch):
 @pytest.mark.parametrize(
     "challenge",
     [b"", b"{}", b"[" * 5000, b"\xff", b'{"message": "login"}', Challenges(b"another key").issue()],
+    ids=["empty", "nothing", "deep", "no text", "no nonce", "another key"],
 )
 async def test_only_challenges_of_ours_count(raw, provider, names, challenge):
     with pytest.raises(aio.AioRpcError) as error:
