@@ -116,14 +116,10 @@ def test_slurm_knows_exactly_the_jobs_of_the_chain(scheduler: str, request: pyte
     grid.submit("true", "--time-limit", "1m", "--watch")
     jobs = grid.json("job", "list")
     log = grid.slurm_conf.parent.parent / "log" / "jobcomp.txt"
-    lines = grid.slurm("sacct", "--completion", "--noheader", "--parsable2", "--format=JobName,User", "-f", log).split()
+    lines = grid.slurm("sacct", "--completion", "--noheader", "--parsable2", "--format=JobName,UID", "-f", log).split()
     # Another grid, with a chain of its own, may have used the same cluster, in an account of its own.
-    own = grid.accounts()
-    completed = [
-        name
-        for name, user in (line.split("|") for line in lines)
-        if name.startswith("0x") and user.split("(")[0] in own
-    ]
+    own = {str(pwd.getpwnam(name).pw_uid) for name in grid.accounts()}
+    completed = [name for name, uid in (line.split("|") for line in lines) if name.startswith("0x") and uid in own]
     assert sorted(completed) == sorted(set(completed)), "a job ran twice"
     assert {job["id"] for job in jobs if job["started_at"]} <= set(completed)
     # One that was cancelled in the queue has not started, but Slurm knew it all the same; other customers have jobs there, too.

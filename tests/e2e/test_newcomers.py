@@ -62,8 +62,10 @@ class Newcomer:
 
     def processes(self) -> list[str]:
         uid = pwd.getpwnam(self.name).pw_uid
-        found = psutil.process_iter(["uids", "cmdline"])
-        return [" ".join(process.info["cmdline"] or []) for process in found if process.info["uids"].real == uid]
+        found = psutil.process_iter(["uids", "cmdline", "status"])
+        # What has ended waits for its parent to take notice.
+        alive = [process.info for process in found if process.info["status"] != psutil.STATUS_ZOMBIE]
+        return [" ".join(info["cmdline"] or []) for info in alive if info["uids"].real == uid]
 
     def own(self, *paths: Path) -> None:
         subprocess.run(["chown", "-R", f"{self.name}:", *paths], check=True)

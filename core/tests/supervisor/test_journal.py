@@ -17,6 +17,9 @@ def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
     entry.stage = Stage.DONE
     again.save(entry)
     assert again.open_entries() == {}
-    assert again.is_done(entry.job_id)
-    assert not again.is_done(b"\2" * 32)
+    assert again.get(entry.job_id) == again.last_of("17") == entry
+    assert again.get(b"\2" * 32) is None
+    assert again.last_of("18") is None
+    again.forget(entry.job_id)
+    assert again.get(entry.job_id) is None
     assert (tmp_path / "journal.db").stat().st_mode & 0o777 == 0o600

@@ -23,9 +23,25 @@ def line(
     limit: str = "1:00",
     restarts: str = "0",
     name: str = JOB,
-    comment: str = "(null)",
+    comment: str = MARK,
+    used: str = "1:05",
 ) -> str:
-    fields = ["17", name, comment, state, start, end, str(code), nodes, limit, restarts, reason]
+    fields = [
+        "17",
+        name,
+        comment,
+        "1001",
+        "1795531600",
+        state,
+        start,
+        end,
+        used,
+        str(code),
+        nodes,
+        limit,
+        restarts,
+        reason,
+    ]
     return "".join(f"{field}{SEPARATOR}" for field in fields) + "\n"
 
 
@@ -120,10 +136,26 @@ def test_jobs_that_somebody_starts_again(state: str, code: int, reason: str, res
 
 
 @pytest.mark.parametrize(
-    ("comment", "is_foreign"), [("(null)", False), ("", False), (MARK, False), ("deepsquare:2:0x1", True), ("x", True)]
+    ("comment", "in_the_queue", "in_accounting"),
+    [
+        (MARK, False, False),
+        ("deepsquare:2:0x1", True, True),
+        ("x", True, True),
+        # Accounting keeps comments only if it is told to; the queue always.
+        ("", True, False),
+        ("(null)", True, False),
+    ],
 )
-def test_jobs_of_another_grid_on_the_same_cluster(comment: str, is_foreign: bool) -> None:
-    assert parsed(line("RUNNING", "1", "N/A", 0, "None", comment=comment), "squeue")[1].is_foreign is is_foreign
+def test_jobs_of_another_grid_on_the_same_cluster(comment: str, in_the_queue: bool, in_accounting: bool) -> None:
+    text = line("RUNNING", "1", "N/A", 0, "None", comment=comment)
+    assert parsed(text, "squeue")[1].is_foreign is in_the_queue
+    assert parsed(text, "sacct")[1].is_foreign is in_accounting
+
+
+@pytest.mark.parametrize(("used", "seconds"), [("0:07", 7), ("2:01:00", 7260), ("1-00:00:01", 86401), ("INVALID", 0)])
+def test_what_is_billed_is_the_time_that_a_job_ran(used: str, seconds: int) -> None:
+    found = parsed(line("COMPLETED", "1795531625", "1795631626", 0, "None", used=used), "squeue")[1]
+    assert (found.ran_seconds, found.uid, found.submitted_at) == (seconds, 1001, 1795531600)
 
 
 def test_a_line_that_is_not_understood_is_an_error() -> None:

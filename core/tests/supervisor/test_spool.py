@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+from deepsquare.errors import ConnectionFailedError
 from deepsquare.grid.supervisor.folders import JobFolders
 from deepsquare.grid.supervisor.hosts.base import Account
 from deepsquare.grid.supervisor.hosts.local import LocalHost
@@ -54,13 +56,11 @@ async def test_a_line_without_end_comes_in_pieces(tmp_path: Path) -> None:
 
 
 async def test_a_link_in_the_place_of_the_output_is_not_followed(tmp_path: Path) -> None:
-    import pytest
-
     spool = make(tmp_path)
     secret = tmp_path / "secret"
     secret.write_text("secret\n")
     Path(spool.path("job")).symlink_to(secret)
-    with pytest.raises(OSError, match="symbolic links"):
+    with pytest.raises(ConnectionFailedError, match="symbolic links"):
         await spool.read("job", 0, final=True)
 
 

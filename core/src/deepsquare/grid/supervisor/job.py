@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from deepsquare.chain.market import Market
 from deepsquare.chain.types import JobRecord, JobStatus, to_hex
 from deepsquare.compiler import EXIT_STARTED_BEFORE
-from deepsquare.errors import ApiError, ConfigError, ConnectionFailedError, GridError
+from deepsquare.errors import ApiError, ConfigError, ConnectionFailedError, GridError, SchedulerError
 from deepsquare.grid.supervisor.accounts import Accounts
 from deepsquare.grid.supervisor.folders import JobFolders
 from deepsquare.grid.supervisor.journal import Entry, Stage, SupervisorJournal
@@ -36,6 +37,10 @@ _NOT_SUBMITTED_SECONDS = 900.0
 # A job's output is bounded: it shares a disk with everything else. What is left of it at the job's end is shipped for a while.
 _MOST_OUTPUT_BYTES = 4 << 30
 _DRAIN_SECONDS = 60.0
+# No longer, since a round waits for all its jobs; what arrived in vain is ignored by the logger the next time.
+_SHIP_SECONDS = 15.0
+# Between the clocks of the supervisor's host and of the scheduler's.
+_CLOCKS_SECONDS = 300
 # Where a minute costs nothing, credits buy more minutes than Slurm can count.
 LONGEST_MINUTES = 365 * 24 * 60
 
@@ -98,6 +103,9 @@ class SupervisedJob:
         self._unknown_since: float | None = None
         self._not_submitted_since: float | None = None
         self._ended_at: float | None = None
+        self._ended: BatchState | None = None
+        self._max_cost: int | None = None
+        self._is_missing = False
         self._stuck_for = ""
         self._out_of_memory = False
 
@@ -111,12 +119,19 @@ class SupervisedJob:
         self._journal.save(self.entry)
 
     def find(self, states: Sequence[tuple[str, BatchState]]) -> BatchState | None:
-        """The scheduler's job: by its id where that is known, since a job can choose another name."""
-        own_id = self.entry.scheduler_id
+        """The scheduler's job: by its id where that is known, since a job can choose another name. An end is final."""
         for found, state in states:
-            if own_id == state.scheduler_id or (not own_id and found == self._name and not state.is_foreign):
+            if self._is(found, state):
+                self._ended = state if state.phase.is_end else None
                 return state
-        return None
+        return self._ended
+
+    def _is(self, name: str, state: BatchState) -> bool:
+        if not is_of(self.entry, state):
+            return False
+        if self.entry.scheduler_id:
+            return self.entry.scheduler_id == state.scheduler_id
+        return name == self._name and not state.is_foreign
 
     def lose_id(self) -> None:
         """Note that the scheduler gave this job's id to another: after a crash, Slurm's controller gives numbers a second time."""
@@ -134,7 +149,18 @@ class SupervisedJob:
         asked about jobs that it lists no more.
         """
         self.has_more_output = False
-        if record is None or record.status.is_cold or record.provider != self._market.account:
+        if record is None:
+            # Not to be read is not to be ended.
+            if not self._is_missing:
+                _log.error("job %s is not on the chain that the node shows; it goes on as it is", self._name)
+            self._is_missing = True
+            return
+        self._is_missing = False
+        # Also when the notice of a top-up was lost.
+        if self._max_cost not in (None, record.max_cost):
+            self.topped_up = True
+        self._max_cost = record.max_cost
+        if record.status.is_cold or record.provider != self._market.account:
             # Somebody else ended it on chain, or took it away: nothing of it may go on here.
             if state is not None and not state.phase.is_end:
                 await self._scheduler.cancel(state.scheduler_id)
@@ -163,14 +189,17 @@ class SupervisedJob:
             await self._report(JobStatus.FAILED, error="the grid has no script for it (any more)")
             return
         try:
-            reason = "the provider has no account for it"
             account = await self._services.accounts.of(entry.customer)
-            reason = "the provider has no room for its output"
             await self._services.folders.admit(account)
-            output = await self._spool.create(self._name, account)
         except (ConfigError, GridError) as error:
+            # A directory of accounts that is away comes back.
+            await self._not_submitted(NotSubmittedError(f"it has no account here: {error}"))
+            return
+        try:
+            output = await self._spool.create(self._name, account)
+        except GridError as error:
             _log.error("job %s: %s", self._name, error)
-            await self._report(JobStatus.PANICKED, error=reason)
+            await self._report(JobStatus.PANICKED, error="the provider has no room for its output")
             return
         await self._submit(
             BatchJob(
@@ -190,6 +219,7 @@ class SupervisedJob:
     async def _submit(self, job: BatchJob) -> None:
         # From here on only the scheduler knows whether the job was submitted; it is never submitted twice.
         self.entry.stage = Stage.SUBMITTING
+        self.entry.uid, self.entry.since = job.account.uid, int(time.time())
         self.keep()
         try:
             scheduler_id = await self._scheduler.submit(job)
@@ -199,12 +229,7 @@ class SupervisedJob:
         except NotSubmittedError as error:
             self.entry.stage = Stage.CLAIMED
             self.keep()
-            if self._not_submitted_since is None:
-                self._not_submitted_since = time.monotonic()
-            if time.monotonic() - self._not_submitted_since < _NOT_SUBMITTED_SECONDS:
-                raise
-            _log.warning("job %s is given back: %s", self._name, error)
-            await self._give_back()
+            await self._not_submitted(error)
         else:
             self._given(scheduler_id)
             self._submitted_as(scheduler_id)
@@ -214,9 +239,27 @@ class SupervisedJob:
         self.entry.stage, self.entry.scheduler_id = Stage.SUBMITTED, scheduler_id
         self.keep()
 
+    async def _not_submitted(self, error: NotSubmittedError) -> None:
+        """Have it tried again, or give the job back when that has gone on for long.
+
+        Raises:
+            NotSubmittedError: it is to be tried again.
+        """
+        if self._not_submitted_since is None:
+            self._not_submitted_since = time.monotonic()
+        if time.monotonic() - self._not_submitted_since < _NOT_SUBMITTED_SECONDS:
+            raise error
+        _log.warning("job %s is given back: %s", self._name, error)
+        await self._give_back()
+
     async def _give_back(self) -> None:
+        # First the journal: the market may give the job to this provider again.
+        self.entry.stage = Stage.CLAIMED
+        self.keep()
         await self._market.refuse_job(self.entry.job_id)
-        await self._finish()
+        await self._spool.remove(self._name)
+        self._journal.forget(self.entry.job_id)
+        self.entry.stage = Stage.DONE
 
     # ------------------------------------------------------------------ in the scheduler's hands
 
@@ -244,10 +287,16 @@ class SupervisedJob:
         if _has_started(state) and record.status is JobStatus.SCHEDULED:
             # Also for a job that has ended already: only what ran is billed, and only RUNNING jobs can finish.
             await self._market.set_job_status(self.entry.job_id, JobStatus.RUNNING)
-        shipped = size <= self.entry.log_offset or await self._ship(ended=state.phase.is_end)
-        # Last, and with patience: if the scheduler doesn't let us, the job is followed all the same.
         if self.topped_up and not state.phase.is_end and self._may_try():
-            await self._extend(record, state)
+            try:
+                await self._extend(record, state)
+            except SchedulerError as error:
+                # If the scheduler doesn't let us, the job is followed all the same.
+                _log.warning("job %s can't be prolonged: %s", self._name, error)
+        # At the end always: what a shared file system says of a file's size may be old, but opening it tells the truth.
+        shipped = (size <= self.entry.log_offset and not state.phase.is_end) or await self._ship(
+            ended=state.phase.is_end
+        )
         if state.phase.is_end and shipped:
             cut_off = too_much and not record.has_cancel_request and state.phase is Phase.CANCELLED
             await self._end(record, state, cut_off=cut_off)
@@ -255,7 +304,7 @@ class SupervisedJob:
     async def _end(self, record: JobRecord, state: BatchState, *, cut_off: bool) -> None:
         if _was_started_again(state):
             # By whom, nobody knows; the job's own account can. What it ran until then is billed by the chain's clock.
-            ran = max(time.time() - record.start_time, 1) if record.start_time else 0
+            ran = max((state.end_time or time.time()) - record.start_time, 1) if record.start_time else 0
             await self._report(
                 JobStatus.CANCELLED, minutes=_begun_minutes(ran), error="it was to be started again, and jobs run once"
             )
@@ -264,10 +313,17 @@ class SupervisedJob:
             _log.warning("job %s: Slurm would never have started it: %s", self._name, self._stuck_for)
             await self._report(JobStatus.PANICKED, error=f"the provider can't start it: {self._stuck_for}")
             return
+        # What was cancelled before it began to run costs nothing, though Slurm gives it a node and a start.
+        never_ran = not _has_started(state) or (state.phase is Phase.CANCELLED and state.ran_seconds == 0)
+        reason = await self._reason(state)
+        if cut_off:
+            reason = f"its output is larger than {_MOST_OUTPUT_BYTES >> 30} GiB"
+        elif state.phase is Phase.CANCELLED and not record.has_cancel_request:
+            reason = "cancelled at the provider"
         await self._report(
             JobStatus.FAILED if cut_off else _ENDS[state.phase],
-            minutes=_begun_minutes(max(state.end_time - state.start_time, 1)) if _has_started(state) else 0,
-            error=f"its output is larger than {_MOST_OUTPUT_BYTES >> 30} GiB" if cut_off else await self._reason(state),
+            minutes=0 if never_ran else _begun_minutes(max(state.ran_seconds, 1)),
+            error=reason,
             exit_code=state.exit_code * 256 + state.signal,
         )
 
@@ -318,7 +374,11 @@ class SupervisedJob:
         if not lines:
             return True
         try:
-            await self._services.ship_lines(self.entry.job_id, self.entry.customer, lines)
+            async with asyncio.timeout(_SHIP_SECONDS):
+                await self._services.ship_lines(self.entry.job_id, self.entry.customer, lines)
+        except TimeoutError:
+            self._ended_at = None
+            raise ConnectionFailedError(f"the grid logger took no output in {_SHIP_SECONDS:.0f} s") from None
         except ConnectionFailedError:
             # The minute counts only while the logger is there.
             self._ended_at = None
@@ -346,6 +406,12 @@ async def minutes_of(market: Market, record: JobRecord) -> int:
     """All the time that a job's locked credits buy at the prices fixed for it."""
     minute = record.definition.cost_per_minute(await market.prices_of(record.job_id))
     return min(record.max_cost // minute, LONGEST_MINUTES) if minute else LONGEST_MINUTES
+
+
+def is_of(entry: Entry, state: BatchState) -> bool:
+    """Whether the scheduler's job can be this one: ids and names come again, but not with the same account and a later time."""
+    same_account = entry.uid < 0 or state.uid < 0 or entry.uid == state.uid
+    return same_account and (not state.submitted_at or state.submitted_at >= entry.since - _CLOCKS_SECONDS)
 
 
 def _begun_minutes(seconds: float) -> int:

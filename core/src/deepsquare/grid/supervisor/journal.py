@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from deepsquare.files import make_private
 
@@ -16,9 +17,15 @@ CREATE TABLE IF NOT EXISTS jobs (
     customer TEXT NOT NULL,
     minutes INTEGER NOT NULL,
     scheduler_id TEXT NOT NULL DEFAULT '',
-    log_offset INTEGER NOT NULL DEFAULT 0
+    log_offset INTEGER NOT NULL DEFAULT 0,
+    uid INTEGER NOT NULL DEFAULT -1,
+    since INTEGER NOT NULL DEFAULT 0
 ) STRICT
 """
+
+# What later versions added.
+_ADDED = ("uid INTEGER NOT NULL DEFAULT -1", "since INTEGER NOT NULL DEFAULT 0")
+_COLUMNS = "job_id, state, customer, minutes, scheduler_id, log_offset, uid, since"
 
 
 class Stage(StrEnum):
@@ -43,6 +50,10 @@ class Entry:
     scheduler_id: str = ""
     log_offset: int = 0
     """How many bytes of the job's output the logger has."""
+    uid: int = -1
+    """The number of the account that it runs as; -1 while it has none."""
+    since: int = 0
+    """When it began to be submitted, in unix seconds."""
 
 
 class SupervisorJournal:
@@ -54,6 +65,10 @@ class SupervisorJournal:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute(_SCHEMA)
+        present = {row[1] for row in self._db.execute("PRAGMA table_info(jobs)")}
+        for column in _ADDED:
+            if column.split()[0] not in present:
+                self._db.execute(f"ALTER TABLE jobs ADD COLUMN {column}")
 
     def close(self) -> None:
         """Close the file."""
@@ -61,29 +76,28 @@ class SupervisorJournal:
 
     def open_entries(self) -> dict[bytes, Entry]:
         """All jobs whose end is not on chain yet."""
-        rows = self._db.execute(
-            "SELECT job_id, state, customer, minutes, scheduler_id, log_offset FROM jobs WHERE state != ?",
-            (Stage.DONE,),
-        )
-        return {row[0]: Entry(row[0], Stage(row[1]), row[2], row[3], row[4], row[5]) for row in rows}
+        rows = self._db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE state != ?", (Stage.DONE,))  # noqa: S608
+        return {row[0]: _entry(row) for row in rows}
 
-    def is_done(self, job_id: bytes) -> bool:
-        """Whether the end of a job of this supervisor is on chain."""
-        row = self._db.execute("SELECT state FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
-        return row is not None and row[0] == Stage.DONE
+    def get(self, job_id: bytes) -> Entry | None:
+        """What is known of a job, also of one whose end is on chain."""
+        row = self._db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE job_id = ?", (job_id,)).fetchone()  # noqa: S608
+        return None if row is None else _entry(row)
 
-    def is_done_as(self, scheduler_id: str) -> bool:
-        """Whether the last job that was submitted under this id has its end on chain; schedulers that crash give ids twice."""
+    def last_of(self, scheduler_id: str) -> Entry | None:
+        """The last job that was submitted under this id; schedulers that crash give ids twice."""
         row = self._db.execute(
-            "SELECT state FROM jobs WHERE scheduler_id = ? ORDER BY rowid DESC LIMIT 1", (scheduler_id,)
+            f"SELECT {_COLUMNS} FROM jobs WHERE scheduler_id = ? ORDER BY since DESC, rowid DESC LIMIT 1",  # noqa: S608
+            (scheduler_id,),
         ).fetchone()
-        return row is not None and row[0] == Stage.DONE
+        return None if row is None else _entry(row)
 
     def save(self, entry: Entry) -> None:
         """Write an entry, new or changed."""
         self._db.execute(
-            "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET state = excluded.state, "
-            "minutes = excluded.minutes, scheduler_id = excluded.scheduler_id, log_offset = excluded.log_offset",
+            f"INSERT INTO jobs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET "  # noqa: S608
+            "state = excluded.state, minutes = excluded.minutes, scheduler_id = excluded.scheduler_id, "
+            "log_offset = excluded.log_offset, uid = excluded.uid, since = excluded.since",
             (
                 entry.job_id,
                 entry.stage,
@@ -91,5 +105,15 @@ class SupervisorJournal:
                 entry.minutes,
                 entry.scheduler_id,
                 entry.log_offset,
+                entry.uid,
+                entry.since,
             ),
         )
+
+    def forget(self, job_id: bytes) -> None:
+        """Remove a job that was certainly not submitted: it may come again."""
+        self._db.execute("DELETE FROM jobs WHERE job_id = ?", (job_id,))
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    return Entry(row[0], Stage(row[1]), *row[2:])

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
 
-from deepsquare.chain.types import JobRecord, JobStatus, Label, Prices, to_hex
+from deepsquare.chain.types import Hardware, JobRecord, JobStatus, Label, Prices, to_hex
 from deepsquare.chain.watch import JobWatch
 from deepsquare.errors import DeepSquareError, SchedulerError
-from deepsquare.grid.supervisor.job import LONGEST_MINUTES, Services, SupervisedJob, minutes_of
+from deepsquare.grid.supervisor.job import LONGEST_MINUTES, Services, SupervisedJob, is_of, minutes_of
 from deepsquare.grid.supervisor.journal import Entry, Stage, SupervisorJournal
 from deepsquare.grid.supervisor.schedulers.base import BatchState
 
@@ -37,6 +37,8 @@ _ASK_ACCOUNTING_SECONDS = 5.0
 _ACCOUNTING_AWAY_SECONDS = 3600.0
 # Lost answers to claims are found by reading the chain again.
 _RECOVER_SECONDS = 300.0
+# Nodes come and go.
+_ANNOUNCE_SECONDS = 600.0
 _CLAIMS_A_ROUND = 16
 _JOBS_AT_ONCE = 16
 
@@ -56,6 +58,9 @@ class Supervisor:
         self._cancel_again_at: dict[str, float] = {}
         self._ask_accounting_at = 0.0
         self._accounting_away_since: float | None = None
+        self._offer: tuple[Prices, Sequence[Label]] | None = None
+        self._announced: Hardware | None = None
+        self._announce_at = 0.0
 
     def wake(self) -> None:
         """Look at once, and some more times soon: a job has ended, or is about to be at its end."""
@@ -63,9 +68,26 @@ class Supervisor:
         self._wake.set()
 
     async def register(self, prices: Prices, labels: Sequence[Label]) -> None:
-        """Announce this provider with the hardware that the scheduler has."""
+        """Announce this provider with the hardware that the scheduler has, now and whenever that changes.
+
+        Raises:
+            SchedulerError: the scheduler has no hardware now, and there are no jobs to be looked after meanwhile.
+        """
+        self._offer = prices, labels
+        try:
+            await self._announce()
+        except SchedulerError as error:
+            if not self._journal.open_entries():
+                raise
+            _log.warning("%s; not announced anew, but looking after the jobs that are there", error)
+
+    async def _announce(self) -> None:
+        self._announce_at = time.monotonic() + _ANNOUNCE_SECONDS
         hardware = await self._scheduler.probe()
-        await self._market.register(hardware, prices, labels)
+        if self._offer is None or hardware == self._announced:
+            return
+        await self._market.register(hardware, *self._offer)
+        self._announced = hardware
         _log.info(
             "registered %s: %d node(s), %d CPUs, %d MB",
             self._market.account,
@@ -118,9 +140,21 @@ class Supervisor:
         self._jobs[entry.job_id] = job
         return job
 
-    def _take_up(self, entry: Entry) -> None:
+    def _take_up(self, job_id: bytes, customer: str, minutes: int, *, may_run: bool) -> None:
+        """Follow a job that is assigned to this provider; `may_run` says that it may be in the scheduler already."""
+        known = self._journal.get(job_id)
+        stage = Stage.CLAIMED
+        if may_run or (known is not None and known.stage is not Stage.CLAIMED):
+            # The journal may be an older one, or the chain may have lost its last blocks: then the scheduler knows more than
+            # they do, and is asked by the job's name.
+            stage = Stage.SUBMITTING
+        entry = Entry(job_id, stage, customer, minutes)
+        if known is not None:
+            entry.scheduler_id, entry.log_offset = known.scheduler_id, known.log_offset
+            entry.uid, entry.since = known.uid, known.since
         self._journal.save(entry)
-        self._follow(entry)
+        # A top-up may have come at any time.
+        self._follow(entry).topped_up = stage is not Stage.CLAIMED
 
     def _given(self, scheduler_id: str) -> None:
         for job in self._jobs.values():
@@ -135,15 +169,19 @@ class Supervisor:
         for record in await self._market.all_jobs():
             mine = record.provider == self._market.account and record.status in hot
             if mine and record.job_id not in self._jobs:
-                # Without a line in the journal sbatch can't have run: the line comes first.
                 minutes = await minutes_of(self._market, record)
-                self._take_up(Entry(record.job_id, Stage.CLAIMED, record.customer, minutes))
+                self._take_up(record.job_id, record.customer, minutes, may_run=record.status is JobStatus.RUNNING)
                 _log.info("taking up job %s, claimed before", to_hex(record.job_id))
 
     async def _round(self) -> None:
         if time.monotonic() >= self._recover_at:
             await self._recover()
             self._recover_at = time.monotonic() + _RECOVER_SECONDS
+        if time.monotonic() >= self._announce_at:
+            try:
+                await self._announce()
+            except SchedulerError as error:
+                _log.warning("%s; what is announced stays as it is", error)
         await self._claim()
         states = await self._scheduler.states()
         await self._end_strays(states)
@@ -178,7 +216,8 @@ class Supervisor:
                 break
             _log.info("claimed job %s for %d min", to_hex(claim.job_id), claim.max_minutes)
             minutes = min(claim.max_minutes, LONGEST_MINUTES)
-            self._take_up(Entry(claim.job_id, Stage.CLAIMED, claim.customer, minutes))
+            if claim.job_id not in self._jobs:
+                self._take_up(claim.job_id, claim.customer, minutes, may_run=False)
         else:
             # There may be more.
             self._wake.set()
@@ -212,8 +251,10 @@ class Supervisor:
         """Whether this is, or was submitted as, a job whose end is on chain: by its name, which it can change, or by its id."""
         if _JOB_NAME.fullmatch(name) and not state.is_foreign:
             job_id = bytes.fromhex(name[2:])
-            return job_id not in self._jobs and self._journal.is_done(job_id)
-        return self._journal.is_done_as(state.scheduler_id)
+            known = self._journal.get(job_id)
+            return job_id not in self._jobs and known is not None and known.stage is Stage.DONE
+        last = self._journal.last_of(state.scheduler_id)
+        return last is not None and last.stage is Stage.DONE and is_of(last, state)
 
     async def _accounted(self, states: Sequence[tuple[str, BatchState]]) -> list[tuple[str, BatchState]]:
         """The ends of jobs that the scheduler lists no more: a supervisor may have been away for longer than it remembers."""

@@ -7,11 +7,11 @@ import os
 import pwd
 import shutil
 import signal
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-from deepsquare.errors import ConfigError
+from deepsquare.errors import ConfigError, ConnectionFailedError
 from deepsquare.grid.supervisor.hosts.base import (
     COMMAND_SECONDS,
     EXIT_NOT_FOUND,
@@ -37,6 +37,15 @@ def own_account(name: str) -> Account:
         ) from None
     check_account(name, entry.pw_uid, own_uid=os.geteuid())
     return Account(name, entry.pw_uid, entry.pw_gid)
+
+
+@contextmanager
+def _readable(path: PurePosixPath) -> Iterator[None]:
+    # A file system of the network can be away, too.
+    try:
+        yield
+    except OSError as error:
+        raise ConnectionFailedError(f"{path}: {error.strerror}") from None
 
 
 class LocalHost:
@@ -102,29 +111,32 @@ class LocalHost:
 
     async def read(self, path: PurePosixPath, offset: int, size: int) -> bytes:
         """See `Host.read`."""
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return b""
-        with os.fdopen(descriptor, "rb") as file:
-            file.seek(offset)
-            return file.read(size)
+        with _readable(path):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                return b""
+            with os.fdopen(descriptor, "rb") as file:
+                file.seek(offset)
+                return file.read(size)
 
     async def size(self, path: PurePosixPath) -> int:
         """See `Host.size`."""
-        try:
-            return os.lstat(path).st_size
-        except FileNotFoundError:
-            return 0
+        with _readable(path):
+            try:
+                return os.lstat(path).st_size
+            except FileNotFoundError:
+                return 0
 
     async def remove(self, path: PurePosixPath) -> None:
         """See `Host.remove`."""
-        with suppress(FileNotFoundError):
+        with _readable(path), suppress(FileNotFoundError):
             Path(path).unlink()  # noqa: ASYNC240 - a local disk is quick, a thread a file is not
 
     async def free_bytes(self, folder: PurePosixPath) -> int:
         """See `Host.free_bytes`."""
-        return shutil.disk_usage(folder).free
+        with _readable(folder):
+            return shutil.disk_usage(folder).free
 
     async def close(self) -> None:
         """See `Host.close`."""

@@ -37,6 +37,10 @@ _SFTP_SECONDS = 60.0
 _GETENT_NONE = 2
 
 
+class _RefusedError(ConnectionFailedError):
+    """The host can't do with a file what it is asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class SshAddress:
     """Whom to reach, how; None leaves it to the user's own SSH configuration."""
@@ -196,8 +200,8 @@ class SshHost:
 
         try:
             await self._with_sftp(make)
-        except asyncssh.SFTPError as error:
-            raise OSError(0, error.reason or type(error).__name__) from None
+        except _RefusedError as error:
+            raise OSError(0, str(error)) from None
 
     async def read(self, path: PurePosixPath, offset: int, size: int) -> bytes:
         """See `Host.read`."""
@@ -249,13 +253,14 @@ class SshHost:
             raise ConnectionFailedError(f"{self.name} opens no session for files: {error.reason}") from None
         except asyncssh.SFTPNoSuchFile:
             if missing is None:
-                raise
+                raise _RefusedError(f"{self.name}: no such file or folder") from None
             return missing
         except (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection) as error:
             self._forget(connection)
             raise ConnectionFailedError(f"the connection to {self.name} broke: {error.reason}") from None
-        except asyncssh.SFTPError:
-            raise
+        except asyncssh.SFTPError as error:
+            # The connection is well, a file is not.
+            raise _RefusedError(f"{self.name}: {error.reason or type(error).__name__}") from None
         except (asyncssh.Error, OSError) as error:
             self._forget(connection)
             raise ConnectionFailedError(f"the connection to {self.name} broke: {_reason(error)}") from None

@@ -82,7 +82,13 @@ class BatchState:
     restarted: bool = False
     """Somebody had the scheduler start it again, so that its times are not those of its first start."""
     is_foreign: bool = False
-    """It has the mark of another grid on the same cluster, whose chain has a job of the same name. Jobs can change their marks."""
+    """It hasn't this grid's mark, so that its name means nothing: another chain has jobs of the same names."""
+    uid: int = -1
+    """The number of the account that it runs as; -1 where the scheduler has one account only."""
+    submitted_at: int = 0
+    """When it was submitted; 0 where the scheduler gives no id twice."""
+    ran_seconds: int = 0
+    """How long it ran, without the time in which it was suspended."""
 
 
 class Scheduler(Protocol):

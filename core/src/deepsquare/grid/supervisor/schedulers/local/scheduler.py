@@ -260,4 +260,5 @@ def _batch_state(job: QueuedJob) -> BatchState:
         signal=job.signal,
         reason=job.state.value,
         minutes=job.minutes,
+        ran_seconds=max(job.end_time - job.start_time, 0) if job.end_time else 0,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from deepsquare.errors import SchedulerError
 from deepsquare.grid.supervisor.labels import NodeFacts
@@ -42,7 +42,6 @@ _PHASES = {
 _NEVER = frozenset(
     {
         "PartitionTimeLimit",
-        "PartitionNodeLimit",
         "AssocMaxWallDurationPerJobLimit",
         "QOSMaxWallDurationPerJobLimit",
         "DependencyNeverSatisfied",
@@ -50,16 +49,18 @@ _NEVER = frozenset(
     }
 )
 
-# [days-][hours:]minutes:seconds, as squeue and sacct print a time limit.
-_LIMIT = re.compile(r"(?:(?P<days>\d+)-)?(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+)")
+# [days-][hours:]minutes:seconds, as squeue and sacct print times.
+_DURATION = re.compile(r"(?:(?P<days>\d+)-)?(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+)")
 
 
 _FIELDS = (
-    *("JobID", "Name", "Comment", "State", "StartTime", "EndTime", "exit_code", "NodeList", "TimeLimit", "RestartCnt"),
-    "Reason",
+    *("JobID", "Name", "Comment", "UserID", "SubmitTime", "State", "StartTime", "EndTime", "TimeUsed", "exit_code"),
+    *("NodeList", "TimeLimit", "RestartCnt", "Reason"),
 )
 # The same of sacct, whose older versions know no number of restarts: a field that is always there takes its place.
-_ACCOUNTING_FIELDS = "JobIDRaw,JobName,Comment,State,Start,End,ExitCode,NodeList,Timelimit,Flags,Reason"
+_ACCOUNTING_FIELDS = (
+    "JobIDRaw,JobName,Comment,UID,Submit,State,Start,End,Elapsed,ExitCode,NodeList,Timelimit,Flags,Reason"
+)
 
 
 def new_separator() -> str:
@@ -94,7 +95,7 @@ def parse(text: str, separator: str, program: str, mark: str) -> list[tuple[str,
 
 
 def _job(fields: list[str], program: str, mark: str) -> tuple[str, BatchState]:
-    scheduler_id, name, comment, state, start, end, code, nodes, limit, restarts, reason = fields
+    scheduler_id, name, comment, uid, submitted, state, start, end, used, code, nodes, limit, restarts, reason = fields
     exit_code, signal = _exit_code(code)
     # "CANCELLED by 0" in accounting, "CANCELLED+" where it is cut off.
     phase = _PHASES.get(re.split(r"[+ ]", state)[0], Phase.RUNNING)
@@ -115,10 +116,13 @@ def _job(fields: list[str], program: str, mark: str) -> tuple[str, BatchState]:
         exit_code=exit_code,
         signal=signal,
         reason=state if reason in ("None", "") else f"{state} ({reason})",
-        minutes=_minutes(limit),
+        minutes=None if (seconds := _duration(limit)) is None else seconds // 60,
         restarted=restarted,
         # Accounting keeps comments only where AccountingStoreFlags says so.
-        is_foreign=comment not in ("", "(null)", mark),
+        is_foreign=comment != mark and (program != "sacct" or comment not in ("", "(null)")),
+        uid=int(uid) if uid.isdigit() else -1,
+        submitted_at=_seconds(submitted),
+        ran_seconds=_duration(used) or 0,
     )
 
 
@@ -133,19 +137,19 @@ def _exit_code(text: str) -> tuple[int, int]:
 def _seconds(text: str) -> int:
     if text.isdigit():
         return int(text)
-    # Older squeue ignores SLURM_TIME_FORMAT and prints local time.
+    # Older squeue ignores SLURM_TIME_FORMAT; the time is that of TZ, which is UTC.
     try:
-        return int(datetime.fromisoformat(text).timestamp())
+        return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
     except ValueError:
         return 0
 
 
-def _minutes(text: str) -> int | None:
-    found = _LIMIT.fullmatch(text)
+def _duration(text: str) -> int | None:
+    found = _DURATION.fullmatch(text)
     if found is None:
         return None
-    days, hours, minutes, _ = (int(part or 0) for part in found.groups())
-    return (days * 24 + hours) * 60 + minutes
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def node_facts(line: str, partition: str) -> NodeFacts | None:

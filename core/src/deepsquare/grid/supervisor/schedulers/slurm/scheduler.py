@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from deepsquare.chain.types import Hardware
-from deepsquare.errors import ConnectionFailedError, SchedulerError
+from deepsquare.errors import ConfigError, ConnectionFailedError, SchedulerError
 from deepsquare.grid.supervisor.accounts import Accounts
 from deepsquare.grid.supervisor.hosts.base import EXIT_NOT_FOUND, EXIT_TIMED_OUT, Account, Host, NotSentError
 from deepsquare.grid.supervisor.labels import NodeFacts
@@ -43,7 +43,9 @@ _UNCERTAIN = (
 )
 _NOT_SUBMITTED = "Batch job submission failed:"
 _NO_ACCOUNTING = "accounting storage is disabled"
-_UP = frozenset({"idle", "mix", "alloc", "comp", "plnd", "resv"})
+_UP = frozenset({"idle", "mix", "alloc", "comp", "plnd", "resv", "boot"})
+# Powered off until there is a job, planned for one, and the like; not `*`, no answer, nor `$`, maintenance.
+_PASSING = "-~#!%^@+"
 
 
 class Slurm:
@@ -63,7 +65,7 @@ class Slurm:
         """
         self._mark = mark
         self._host, self._accounts, self._partition = host, accounts, partition
-        self._environment = {"LANG": "C.UTF-8", "HOME": "/", "SLURM_TIME_FORMAT": "%s"}
+        self._environment = {"LANG": "C.UTF-8", "HOME": "/", "SLURM_TIME_FORMAT": "%s", "TZ": "UTC"}
         if slurm_conf is not None:
             self._environment["SLURM_CONF"] = slurm_conf
 
@@ -95,7 +97,10 @@ class Slurm:
             variables=variables,
             account=job.account,
         )
-        return output.strip().split(";")[0]
+        scheduler_id = output.strip().split(";")[0]
+        if not scheduler_id.isdigit():
+            raise SchedulerError("sbatch printed no id of a job")
+        return scheduler_id
 
     async def states(self) -> list[tuple[str, BatchState]]:
         """See `Scheduler.states`."""
@@ -140,7 +145,7 @@ class Slurm:
         await self._run("scontrol", "update", f"JobId={scheduler_id}", f"TimeLimit={minutes}")
 
     async def probe(self) -> Hardware:
-        """See `Scheduler.probe`: CPUs, memory and GPUs of each node of the partition that is not down.
+        """See `Scheduler.probe`: CPUs, memory and GPUs of each node of the partition that is up.
 
         Raises:
             SchedulerError: the partition has no node that is up.
@@ -149,8 +154,7 @@ class Slurm:
             "sinfo", "--noheader", "--Node", f"--partition={self._partition}", "--format=%N %c %m %G %t"
         )
         nodes = [line.split() for line in output.splitlines()]
-        # A node's state may carry a flag, such as `idle*` for one that doesn't answer.
-        nodes = [node for node in nodes if node[4] in _UP]
+        nodes = [node for node in nodes if node[4].rstrip(_PASSING) in _UP]
         if not nodes:
             raise SchedulerError(
                 f"the partition {self._partition!r} of this Slurm has no node that is up (sinfo shows them)"
@@ -221,7 +225,7 @@ class Slurm:
         environment = self._environment | dict(variables or {})
         try:
             answer = await self._host.run(program, *arguments, stdin=stdin, environment=environment, account=account)
-        except NotSentError as error:
+        except (NotSentError, ConfigError) as error:
             raise NotSubmittedError(str(error)) from None
         except ConnectionFailedError as error:
             raise SchedulerError(f"{program}: {error}") from None
