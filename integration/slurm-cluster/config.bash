@@ -147,7 +147,7 @@ write_slurm_conf() {
     if [ "$ACCOUNTING" = yes ]; then
         # With munge the "password" is where to find munge: AuthInfo doesn't count for this one connection.
         accounting=(AccountingStorageType=accounting_storage/slurmdbd "AccountingStorageHost=$ADDRESS" "AccountingStoragePort=$DBD_PORT"
-            "AccountingStoragePass=socket=$MUNGE_SOCKET")
+            "AccountingStoragePass=socket=$MUNGE_SOCKET" AccountingStoreFlags=job_comment)
     fi
     if [ "$GPUS" -gt 0 ]; then
         gpus="Gres=gpu:$GPUS" gpu_types=GresTypes=gpu

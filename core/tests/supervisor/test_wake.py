@@ -316,14 +316,3 @@ async def test_the_hook_is_clean_shell(folder: Path) -> None:
     wake_up = WakeUp(folder, Calls())
     wake_up.close()
     subprocess.run(["shellcheck", wake_up.hook], check=True)
-
-
-async def test_a_closed_folder_on_the_way_is_named(folder: Path) -> None:
-    inner = folder / "closed" / "state"
-    inner.mkdir(parents=True, mode=0o711)
-    (folder / "closed").chmod(0o700)
-    wake_up = WakeUp(inner, Calls())
-    wake_up.close()
-    assert wake_up.obstacle() == folder / "closed"
-    (folder / "closed").chmod(0o711)
-    assert wake_up.obstacle() is None

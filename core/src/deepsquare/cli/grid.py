@@ -146,7 +146,7 @@ def up(
 
       deepsquare grid up --state ~/second --context second --scheduler local
 
-      deepsquare grid up --ssh ops@login.example.org --account pipelines --shared-folder /shared/deepsquare --poll 5
+      deepsquare grid up --ssh root@login.example.org --account pipelines --shared-folder /shared/deepsquare --poll 5
     """
     from deepsquare.grid.local.control import Settings
     from deepsquare.grid.local.control import up as start

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -228,8 +229,9 @@ async def _supervise(
         Prices(gpu=prices.gpu, cpu=prices.cpu, mem=prices.mem_mb), await _labels(config, cluster.scheduler)
     )
     wake_up = None
-    if config.ssh is None and config.scheduler == "slurm":
-        # An option of the operator's, who names its hook in slurm.conf.
+    if config.ssh is None and config.scheduler == "slurm" and os.geteuid() == 0:
+        # An option of the operator's, who names its hook in slurm.conf. Of another account than root jobs could replace the hook,
+        # which Slurm's controller runs with its own rights.
         wake_up = WakeUp(folder, supervisor.wake)
     ready()
     try:

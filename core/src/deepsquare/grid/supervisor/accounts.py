@@ -47,7 +47,7 @@ class Accounts(Protocol):
 
 
 class SharedAccount:
-    """One account for all customers: they could read what others of them leave outside of their jobs' scratch."""
+    """One account for all customers, who can do with each other's jobs what they can with their own."""
 
     def __init__(self, account: Account) -> None:
         self._account = account

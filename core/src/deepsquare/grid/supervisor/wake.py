@@ -81,17 +81,6 @@ class WakeUp:
             raise ConfigError(f"the hook {self.hook} can't be written: {error.strerror}") from None
         self._loop.add_reader(self._descriptor, self._written)
 
-    def obstacle(self) -> Path | None:
-        """The outermost folder on the way to the hook that other accounts can't enter, if there is one.
-
-        SlurmUser, unless it is root or this account, then can't run the hook: `chmod o+x` opens a folder without making it
-        readable. Groups and access control lists are not looked at, so it is for a warning only.
-        """
-        for folder in [*reversed(self._folder.parents), self._folder]:
-            if not folder.stat().st_mode & stat.S_IXOTH:
-                return folder
-        return None
-
     def close(self) -> None:
         """Stop listening; the callback isn't called again. Closing twice does nothing."""
         if self._descriptor < 0:
