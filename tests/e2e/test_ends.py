@@ -77,6 +77,9 @@ def test_jobs_on_a_drained_node_end_and_others_wait_for_it(grid: Grid) -> None:
     given_up = grid.submit("true", "--time-limit", "1m")
     grid.wait(waiting["id"], "SCHEDULED")
     grid.wait(given_up["id"], "SCHEDULED")
+    # Without a node that is up it has nothing to announce, but jobs to look after.
+    grid.kill_supervisor()
+    grid.start_supervisor()
     gate.touch()
     assert grid.wait(running["id"], "FINISHED")["exit_code"] == 0
     grid.cli("job", "cancel", given_up["id"])

@@ -53,6 +53,21 @@ def test_jobs_bought_while_the_supervisor_is_away_run_when_it_is_back(grid: Grid
     assert grid.logs(job["id"]) == ["late"]
 
 
+def test_a_running_job_is_found_again_when_the_journal_is_lost(grid: Grid) -> None:
+    gate = grid.state / "lost-gate"
+    job = grid.submit(f"echo one; until [ -e {gate} ]; do sleep 0.1; done; echo two", "--time-limit", "5m")
+    grid.wait(job["id"], "RUNNING")
+    grid.kill_supervisor()
+    for file in (grid.state / "supervisor").glob("journal.db*"):
+        file.unlink()
+    grid.start_supervisor()
+    time.sleep(3)
+    gate.touch()
+    ended = grid.wait(job["id"], "FINISHED")
+    assert grid.logs(job["id"]) == ["one", "two"]
+    assert Decimal(ended["billed"]) == Decimal(ended["locked"]) / 5
+
+
 @pytest.mark.parametrize("delay", [0.02, 0.08, 0.15, 0.3])
 def test_killed_at_any_instant_after_the_purchase_a_job_runs_at_most_once_and_ends(grid: Grid, delay: float) -> None:
     job = grid.submit("echo ran", "--time-limit", "1m")
