@@ -373,6 +373,22 @@ async def test_scontrol_refuses_what_it_does_not_know(machine: Machine) -> None:
     assert "knows only" in machine.output(1).read_text()
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("$SLURM_JOB_ID", "knows only"),
+        ("--signal=TERM 999999.1", "knows only"),
+        ("--signal=TERM $SLURM_JOB_ID.x", "not a step"),
+        ("--signal=NONE $SLURM_JOB_ID.1", "not a signal"),
+        ("--state=PENDING", "knows only"),
+    ],
+)
+async def test_scancel_sends_signals_to_the_own_jobs_steps_only(machine: Machine, words: str, reason: str) -> None:
+    await machine.wait(await machine.submit(f"scancel {words}; echo $?"))
+    assert reason in machine.output(1).read_text()
+    assert machine.output(1).read_text().splitlines()[-1] == "1"
+
+
 def test_jobs_never_run_as_root_or_nobody_in_particular(folder: Path) -> None:
     for account, reason in (("root", "never run as root"), ("no-such-account", "does not exist")):
         with pytest.raises(ConfigError, match=reason):

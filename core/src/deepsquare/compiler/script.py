@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from deepsquare.compiler.containers import obstacle
+from deepsquare.compiler.flow import FUNCTIONS, Flow
 from deepsquare.compiler.quoting import quote, write_file
-from deepsquare.compiler.steps import PASSED_ON, compile_run
+from deepsquare.compiler.steps import PASSED_ON
 from deepsquare.workflow.models import Resources, Run, Workflow
 from deepsquare.workflow.problems import Location, Problem, WorkflowError, path_text
 
@@ -25,6 +26,7 @@ EXIT_STARTED_BEFORE = 120
 
 _HEAD = f"""\
 #!/bin/bash
+# shellcheck disable=SC1003,SC2016,SC2030,SC2031,SC2034
 # Made by DeepSquare's compiler. What a provider decides comes in variables: DEEPSQUARE_SHARED_ROOT and others.
 set -u
 umask 077
@@ -41,19 +43,14 @@ fi
 
 export STORAGE_PATH="$shared/$SLURM_JOB_NAME.$SLURM_JOB_ID"
 private=$STORAGE_PATH/.deepsquare
-step=
 clean_up() {{
     cd /
     # Again for what a step made read-only.
     rm -rf "$STORAGE_PATH" 2>/dev/null || {{ chmod -R u+rwX "$STORAGE_PATH"; rm -rf "$STORAGE_PATH"; }}
 }}
-stop() {{
-    # The step gets the signal too, and the script ends when the step has.
-    if [ -n "$step" ]; then kill -TERM "$step" 2>/dev/null; wait "$step"; fi
-    exit 143
-}}
 trap clean_up EXIT
-trap stop TERM INT
+# Before there are steps.
+trap 'exit 143' TERM INT
 """
 
 _FOLDERS = """
@@ -117,8 +114,10 @@ def compile_workflow(workflow: Workflow) -> str:
     parts.append(write_file('"$private/environment"', job_env.rstrip("\n")))
     parts.append(f'declare -p {" ".join(_VARIABLES)} >>"$private/environment"\n')
     parts.append(write_file('"$private/passed-on"', PASSED_ON.rstrip("\n")))
-    for number, run in enumerate(workflow.runs(), start=1):
-        parts.append(compile_run(run, workflow.resources, number))
+    flow = Flow(workflow.steps, workflow.resources)
+    parts.append("\n# What the steps run.\n")
+    parts += flow.files
+    parts += [FUNCTIONS, "\n# The steps.\n", *(f"{line}\n" for line in flow.lines)]
     return "".join(parts)
 
 

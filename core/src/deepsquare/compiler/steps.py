@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from deepsquare.compiler import containers
 from deepsquare.compiler.quoting import quote, write_file
 from deepsquare.workflow.models import PROVIDERS_KEYS, SHELLS_KEYS, Resources, Run
@@ -22,54 +24,68 @@ done <"$DEEPSQUARE_ENV"
 """The text of the script `passed-on`, which a process of its own runs, so that no name of a variable is in its way."""
 
 
-def compile_run(run: Run, job: Resources, number: int) -> str:
-    """Shell lines that run one command, and end the script with its exit code when it fails.
+ENVIRONMENT = """\
+set -- "$(/bin/bash "${0%/*}/passed-on")" "$scope" "$@"
+unset scope
+. "$2"
+eval "$1"
+shift 2
+"""
+"""What a script of a step's begins with that sees the customer's variables: `$scope` is the file that they are in."""
 
-    The command and the environment go into files of mode 0600, so that they are in no process list.
+# Its arguments are that file, and another that gets the number of the step.
+_BEGIN = """\
+exec 2>&1
+scope=$1
+[ "${SLURM_PROCID:-0}" != 0 ] || printf '%s\\n' "${SLURM_STEP_ID:-}" >"$2"
+set --
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRun:
+    """A command as shell."""
+
+    files: str
+    """Lines that write what it runs, in files of mode 0600, so that it is in no process list."""
+    options: list[str]
+    """Those of srun."""
+
+
+def compile_run(run: Run, job: Resources, number: int) -> CompiledRun:
+    """One command.
 
     Args:
         run: the step.
         job: the job's resources, the default of the step's.
-        number: its place in the order of execution, from 1.
+        number: the number in the names of its files.
     """
     # Without variables of its own: customers' may have any name. The outputs share a pipe, so that lines stay in order.
-    launch = "exec 2>&1\n" + (_on_host(run, number) if run.container is None else _in_container(run, number))
-    return (
-        f"\n# Step {number}\n"
-        + write_file(f'"$private/command-{number}"', run.command)
-        + write_file(f'"$private/step-{number}"', launch)
-        + f'{" ".join(_srun(run, job))} /bin/bash "$private/step-{number}" &\n'
-        + 'step=$!\nwait "$step"\ncode=$?\nstep=\n[ "$code" -eq 0 ] || exit "$code"\n'
+    launch = _BEGIN + (_on_host(run, number) if run.container is None else _in_container(run, number))
+    return CompiledRun(
+        write_file(f'"$private/command-{number}"', run.command) + write_file(f'"$private/step-{number}"', launch),
+        _options(run, job),
     )
-
-
-_ENVIRONMENT = """\
-set -- "$(/bin/bash "${0%/*}/passed-on")" "$@"
-. "${0%/*}/environment"
-eval "$1"
-shift
-"""
 
 
 def _on_host(run: Run, number: int) -> str:
     step_env = "".join(f"export {variable.key}={quote(variable.value)}\n" for variable in run.env)
     directory = '"$STORAGE_PATH"' if run.work_dir is None else quote(run.work_dir)
     return (
-        f'{_ENVIRONMENT}cd {directory} || exit\n{step_env}exec {run.shell or "/bin/bash"} "${{0%/*}}/command-{number}"'
+        f'{ENVIRONMENT}cd {directory} || exit\n{step_env}exec {run.shell or "/bin/bash"} "${{0%/*}}/command-{number}"'
     )
 
 
 def _in_container(run: Run, number: int) -> str:
     return (
-        f"{containers.prepare(run)}{_ENVIRONMENT}{containers.environment(run)}"
+        f"{containers.prepare(run)}{ENVIRONMENT}{containers.environment(run)}"
         f'exec "$@" {containers.command(run, number)}'.rstrip()
     )
 
 
-def _srun(run: Run, job: Resources) -> list[str]:
+def _options(run: Run, job: Resources) -> list[str]:
     asked = run.resources
     words = [
-        "srun",
         f"--ntasks={asked.tasks or 1}",
         f"--cpus-per-task={asked.cpus_per_task or job.cpus_per_task}",
         f"--mem-per-cpu={asked.mem_per_cpu or job.mem_per_cpu}M",

@@ -7,7 +7,7 @@ by name, since ignoring them would run something else than what was written.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
@@ -29,6 +29,7 @@ SHELLS_KEYS = (
 _VARIABLE_BYTES = 128 * 1024
 _GRAPHQL_INT_MAX = 2**31 - 1
 _TEXT_BYTES = 1 << 20
+_MOST_TURNS = 100_000
 
 
 def _text(value: str) -> str:
@@ -62,6 +63,18 @@ def _secret(value: SecretStr) -> SecretStr:
     return value
 
 
+def _fits(value: str) -> str:
+    if len(value.encode()) > _VARIABLE_BYTES - 64:
+        raise PydanticCustomError("size", "is longer than 128 KiB, more than a program can be given; use a file")
+    return value
+
+
+def _handle(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_]+", value):
+        raise PydanticCustomError("handle", "is not the name of a handle: letters, digits and _ are allowed")
+    return value
+
+
 def _absolute(value: str) -> str:
     if not value.startswith("/"):
         raise PydanticCustomError("path", "must be an absolute path, one that begins with /")
@@ -72,6 +85,9 @@ Text = Annotated[str, AfterValidator(_text)]
 EnvKey = Annotated[str, AfterValidator(_text), AfterValidator(_env_key)]
 AbsolutePath = Annotated[str, AfterValidator(_text), AfterValidator(_absolute)]
 Secret = Annotated[SecretStr, AfterValidator(_secret), Field(strict=False)]
+Value = Annotated[str, AfterValidator(_text), AfterValidator(_fits)]
+Handle = Annotated[str, AfterValidator(_handle)]
+Integer = Annotated[int, Field(ge=-_GRAPHQL_INT_MAX - 1, le=_GRAPHQL_INT_MAX)]
 Positive = Annotated[int, Field(ge=1, le=_GRAPHQL_INT_MAX)]
 Natural = Annotated[int, Field(ge=0, le=_GRAPHQL_INT_MAX)]
 
@@ -175,20 +191,97 @@ class Run(_Model):
     container: Container | None = None
 
 
-class Step(_Model):
-    """A step: a command, or steps."""
+class ForRange(_Model):
+    """Numbers from `begin` to `end`, both included."""
 
-    _unsupported = frozenset({"dependsOn", "if", "for", "launch", "use", "catch", "finally"})
+    begin: Integer
+    end: Integer
+    increment: Integer | None = None
+    """1 if it is left out; the numbers go down where it is negative."""
+
+    @model_validator(mode="after")
+    def _ends(self) -> ForRange:
+        if self.increment == 0:
+            raise PydanticCustomError("increment", "has an increment of 0, and would never end")
+        return self
+
+    def count(self) -> int:
+        """How many numbers these are."""
+        return len(range(self.begin, self.end + (1 if self.step > 0 else -1), self.step))
+
+    @property
+    def step(self) -> int:
+        """From one number to the next."""
+        return 1 if self.increment is None else self.increment
+
+
+class For(_Model):
+    """Steps for each number of a range (`$index`) or each of some texts (`$item`)."""
+
+    parallel: bool
+    items: tuple[Value, ...] | None = Field(default=None, strict=False, repr=False)
+    range: ForRange | None = None
+    steps: tuple[Step, ...] = Field(strict=False)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> For:
+        if (self.items is None) == (self.range is None):
+            raise PydanticCustomError("kind", "needs either range or items")
+        if self.range is not None and self.range.count() > _MOST_TURNS:
+            raise PydanticCustomError("size", "goes round more than {most} times", {"most": _MOST_TURNS})
+        return self
+
+
+class Launch(_Model):
+    """Steps that run beside those that follow."""
+
+    handle_name: Handle | None = None
+    signal_on_parent_step_exit: Literal[0, 1, 2, 3, 9, 15] | None = None
+    steps: tuple[Step, ...] = Field(strict=False)
+
+    @property
+    def signal(self) -> int:
+        """What these steps get when those beside them have ended; 0 means that they are waited for instead."""
+        return 15 if self.signal_on_parent_step_exit is None else self.signal_on_parent_step_exit
+
+
+class Step(_Model):
+    """A step: a command or other steps, once or more often; and what comes before and after it."""
+
+    _unsupported = frozenset({"use"})
 
     name: Text | None = None
+    depends_on: tuple[Handle, ...] = Field(default=(), strict=False)
+    if_: Text | None = Field(default=None, alias="if", repr=False)
     run: Run | None = None
     steps: tuple[Step, ...] = Field(default=(), strict=False)
+    for_: For | None = Field(default=None, alias="for")
+    launch: Launch | None = None
+    catch: tuple[Step, ...] = Field(default=(), strict=False)
+    finally_: tuple[Step, ...] = Field(default=(), alias="finally", strict=False)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Step:
-        if self.run is not None and self.steps:
-            raise PydanticCustomError("kind", "a step has either run or steps, not both; make two steps of it")
+        kinds = [kind for kind, value in self.kinds().items() if value]
+        if len(kinds) > 1:
+            raise PydanticCustomError(
+                "kind", "a step has one of {kinds}; make a step of each", {"kinds": " and ".join(kinds)}
+            )
         return self
+
+    def lists(self) -> Iterator[tuple[tuple[str, ...], tuple[Step, ...]]]:
+        """The lists of steps in it, each with its place, such as `("for", "steps")`."""
+        yield ("steps",), self.steps
+        if self.for_ is not None:
+            yield ("for", "steps"), self.for_.steps
+        if self.launch is not None:
+            yield ("launch", "steps"), self.launch.steps
+        yield ("catch",), self.catch
+        yield ("finally",), self.finally_
+
+    def kinds(self) -> dict[str, Any]:
+        """What a step may be, of which it is one at most."""
+        return {"run": self.run, "steps": self.steps, "for": self.for_, "launch": self.launch}
 
 
 class Workflow(_Model):
@@ -208,12 +301,21 @@ class Workflow(_Model):
         return plain
 
     def runs(self) -> list[Run]:
-        """All commands, in the order in which they run."""
+        """All commands; those of outer lists of steps before those of inner ones."""
         return [run for _, run in self.located_runs()]
 
     def located_runs(self) -> list[tuple[Location, Run]]:
         """Like `runs`, each with its place, such as `("steps", 0, "run")`."""
-        return list(_runs(self.steps, ("steps",)))
+        return [
+            ((*place, number, "run"), step.run)
+            for place, steps in self.located_lists()
+            for number, step in enumerate(steps)
+            if step.run is not None
+        ]
+
+    def located_lists(self) -> Iterator[tuple[Location, tuple[Step, ...]]]:
+        """All lists of steps, each with its place, such as `("steps", 0, "for", "steps")`; outer ones before inner ones."""
+        yield from _lists(("steps",), self.steps)
 
 
 def _plain(value: Any) -> Any:
@@ -230,8 +332,8 @@ def _plain(value: Any) -> Any:
     return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
-def _runs(steps: Iterable[Step], place: Location) -> Iterable[tuple[Location, Run]]:
+def _lists(place: Location, steps: tuple[Step, ...]) -> Iterator[tuple[Location, tuple[Step, ...]]]:
+    yield place, steps
     for number, step in enumerate(steps):
-        if step.run is not None:
-            yield (*place, number, "run"), step.run
-        yield from _runs(step.steps, (*place, number, "steps"))
+        for names, inner in step.lists():
+            yield from _lists((*place, number, *names), inner)

@@ -8,6 +8,20 @@ from deepsquare.workflow.models import Resources, Run, Workflow
 from deepsquare.workflow.problems import Location
 
 
+def unknown_handles(workflow: Workflow) -> Iterator[tuple[Location, str]]:
+    """The handles that steps wait for and that no earlier step of the same list launches."""
+    for place, steps in workflow.located_lists():
+        known: list[str] = []
+        for number, step in enumerate(steps):
+            for index, name in enumerate(step.depends_on):
+                if name.lower() not in map(str.lower, known):
+                    allowed = f"launched before are {', '.join(known)}" if known else "none is launched before"
+                    text = f"{name} is no handle that an earlier step of the same list launches: {allowed}"
+                    yield (*place, number, "dependsOn", index), text
+            if step.launch is not None and step.launch.handle_name is not None:
+                known.append(step.launch.handle_name)
+
+
 def excesses(workflow: Workflow) -> Iterator[tuple[Location, str]]:
     """The steps that ask for more than the job has, each with the first thing that is too much."""
     for place, run in workflow.located_runs():

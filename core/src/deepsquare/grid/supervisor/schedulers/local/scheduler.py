@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 # What stays for the system, the chain and the services.
 _MEMORY_SHARE = 0.9
-_PROGRAMS = ("srun", "scontrol")
+_PROGRAMS = ("srun", "scontrol", "scancel")
 _STOP_SECONDS = 30.0
 _ORPHAN_SECONDS = 5.0
 _LOOK_SECONDS = 0.1
