@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 Steps = list[dict[str, Any]]
+# What srun, and the shells of commands, say of failures and signals.
+_NOT_OURS = re.compile(r"(srun|slurmstepd\S*): |.*: line \d+: |(Terminated|Hangup|Quit|Killed)$")
+
+
+def own_lines(text: str) -> list[str]:
+    """The lines of an output that the commands themselves wrote."""
+    return [line for line in text.splitlines() if not _NOT_OURS.match(line)]
 
 
 @dataclass(frozen=True)

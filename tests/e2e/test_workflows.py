@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shutil
 import subprocess
 import time
@@ -27,13 +26,11 @@ from deepsquare.workflow import from_dict
 
 from tests.cluster import SlurmCluster, new_cluster
 from tests.conftest import open_folder
-from tests.workflows import ROWS, UNTIL_SIGNALLED, Row, Steps, items, launch, run
+from tests.workflows import ROWS, UNTIL_SIGNALLED, Row, Steps, items, launch, own_lines, run
 
 pytestmark = pytest.mark.slurm
 
 _SECONDS = 300
-# What srun, and the shells of the customer's commands, say of failures.
-_NOT_OURS = re.compile(r"(srun|slurmstepd\S*): |.*: line \d+: |Terminated$|Hangup$|Quit$|Killed$")
 
 
 @dataclass(frozen=True)
@@ -91,10 +88,6 @@ class Runner:
             await asyncio.sleep(0.1)
 
 
-def lines_of(output: Path) -> list[str]:
-    return [line for line in output.read_text().splitlines() if not _NOT_OURS.match(line)]
-
-
 @pytest.fixture(scope="module")
 def cluster(slurm_host: None) -> Iterator[SlurmCluster]:
     with new_cluster("--nodes=1", "--cpus=8", "--no-accounting") as made:
@@ -134,7 +127,7 @@ async def results(runner: Runner) -> dict[str, Result]:
     submitted = {row.name: await runner.submit(row.steps, tasks=row.tasks, **row.fields) for row in ROWS}
     states = await runner.wait(*(job_id for job_id, _ in submitted.values()))
     return {
-        name: Result(states[job_id].phase, states[job_id].exit_code, lines_of(output))
+        name: Result(states[job_id].phase, states[job_id].exit_code, own_lines(output.read_text()))
         for name, (job_id, output) in submitted.items()
     }
 
@@ -173,7 +166,7 @@ async def test_what_is_cancelled_is_caught_and_tidied_up(runner: Runner) -> None
     await runner.scheduler.cancel(job_id)
     states = await runner.wait(job_id)
     assert states[job_id].phase is Phase.CANCELLED
-    lines = lines_of(output)
+    lines = own_lines(output.read_text())
     assert sorted(lines) == sorted(["up", "up", "a caught", "b caught", "a finally", "b finally", "outer"])
     assert lines[-1] == "outer"
 
@@ -184,7 +177,7 @@ async def test_what_is_launched_hears_of_the_jobs_end(runner: Runner) -> None:
     await runner.prints(output, "up\n")
     await runner.scheduler.cancel(job_id)
     await runner.wait(job_id)
-    assert sorted(lines_of(output)) == ["f", "got TERM", "up"]
+    assert sorted(own_lines(output.read_text())) == ["f", "got TERM", "up"]
 
 
 async def test_out_of_time_is_tidied_up_too(runner: Runner) -> None:
@@ -192,7 +185,7 @@ async def test_out_of_time_is_tidied_up_too(runner: Runner) -> None:
     job_id, output = await runner.submit(steps, minutes=1)
     states = await runner.wait(job_id)
     assert states[job_id].phase is Phase.TIMED_OUT
-    assert lines_of(output) == ["up", "tidy a"]
+    assert own_lines(output.read_text()) == ["up", "tidy a"]
 
 
 async def test_nothing_is_left_of_any_of_them(runner: Runner, results: dict[str, Result]) -> None:
