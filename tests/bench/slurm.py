@@ -114,7 +114,7 @@ async def submitting(cluster: SlurmCluster, many: int) -> str:
     rows = [["sbatch in a shell loop", f"{plain:.0f}", "1.0"]]
     with adapters(cluster) as hosts:
         for words, host in hosts.items():
-            scheduler = Slurm(host, SharedAccount(account), slurm_conf=str(cluster.conf))
+            scheduler = Slurm(host, SharedAccount(account), mark="bench", slurm_conf=str(cluster.conf))
             begin = time.monotonic()
             limit = asyncio.Semaphore(16)
 
@@ -161,7 +161,7 @@ async def looking(cluster: SlurmCluster, queued: int, runs: int) -> str:
     rows = [[f"{queued} x squeue (from {len(sample)})", f"{naive:.2f}", "1"]]
     with adapters(cluster) as hosts:
         for words, host in hosts.items():
-            scheduler = Slurm(host, SharedAccount(account), slurm_conf=str(cluster.conf))
+            scheduler = Slurm(host, SharedAccount(account), mark="bench", slurm_conf=str(cluster.conf))
             await scheduler.states()
             times = [await timed(scheduler.states) for _ in range(runs)]
             median = statistics.median(times)
