@@ -61,9 +61,10 @@ def _complain(message: str) -> None:
 
 def add_commands() -> None:
     """Add all commands to `app`."""
-    from deepsquare.cli import allowance, context, cost, demo, doctor, grid, job, workflow
+    from deepsquare.cli import allowance, context, cost, demo, doctor, grid, init, job, workflow
 
     app.add_typer(job.app, name="job")
+    app.command("init")(init.init)
     app.command("submit")(job.submit)
     app.command("cost")(cost.cost)
     app.add_typer(allowance.app, name="allowance")

@@ -34,3 +34,16 @@ def compile_(file: File) -> None:
     from deepsquare.workflow import load
 
     print(compile_workflow(load(file)), end="")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of workflow files, for editors and other programs.
+
+    Example: deepsquare workflow schema > deepsquare.schema.json
+    """
+    import json
+
+    from deepsquare.workflow.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=1))

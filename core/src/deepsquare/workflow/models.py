@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from deepsquare.workflow.problems import Location
 
 _ENV_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HANDLE = re.compile(r"[A-Za-z0-9_]+")
 PROVIDERS_KEYS = ("PATH", "LD_LIBRARY_PATH")
 """Variables that keep the provider's value."""
 SHELLS_KEYS = (
@@ -70,7 +71,7 @@ def _fits(value: str) -> str:
 
 
 def _handle(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_]+", value):
+    if not _HANDLE.fullmatch(value):
         raise PydanticCustomError("handle", "is not the name of a handle: letters, digits and _ are allowed")
     return value
 
@@ -82,11 +83,18 @@ def _absolute(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_text)]
-EnvKey = Annotated[str, AfterValidator(_text), AfterValidator(_env_key)]
-AbsolutePath = Annotated[str, AfterValidator(_text), AfterValidator(_absolute)]
+EnvKey = Annotated[
+    str,
+    AfterValidator(_text),
+    AfterValidator(_env_key),
+    WithJsonSchema({"type": "string", "pattern": f"^{_ENV_KEY.pattern}$"}),
+]
+AbsolutePath = Annotated[
+    str, AfterValidator(_text), AfterValidator(_absolute), WithJsonSchema({"type": "string", "pattern": "^/"})
+]
 Secret = Annotated[SecretStr, AfterValidator(_secret), Field(strict=False)]
 Value = Annotated[str, AfterValidator(_text), AfterValidator(_fits)]
-Handle = Annotated[str, AfterValidator(_handle)]
+Handle = Annotated[str, AfterValidator(_handle), WithJsonSchema({"type": "string", "pattern": f"^{_HANDLE.pattern}$"})]
 Integer = Annotated[int, Field(ge=-_GRAPHQL_INT_MAX - 1, le=_GRAPHQL_INT_MAX)]
 Positive = Annotated[int, Field(ge=1, le=_GRAPHQL_INT_MAX)]
 Natural = Annotated[int, Field(ge=0, le=_GRAPHQL_INT_MAX)]
