@@ -247,7 +247,7 @@ def grid_over_ssh(runtime: Path | None, cluster: SlurmCluster) -> Iterator[Grid]
     shared = open_folder("deepsquare-shared-")
     options = ["--ssh", f"{ssh['user']}@{ssh['host']}:{ssh['port']}", "--ssh-key", ssh["key"]]
     options += ["--ssh-known-hosts", ssh["known_hosts"], "--slurm-conf", cluster.conf]
-    options += ["--account-command", CLUSTER / "make-account", "--account", "nobody", "--shared-folder", shared]
+    options += ["--account-command", CLUSTER / "make-account", "--shared-folder", shared]
     with running_grid(runtime, *options) as made:
         made.shared, made.cluster, made.nodes, made.cpus = shared, cluster, len(nodes), nodes[0]["cpus"]
         yield made

@@ -160,6 +160,26 @@ ROWS = [
         tasks=2,
     ),
     Row(
+        "no more turns at a time than tasks",
+        [
+            numbers(
+                *(1, 12),
+                parallel=True,
+                steps=[run('mkdir "$index"; ls -d [0-9]* | wc -l >"seen$index"; sleep 0.1; rmdir "$index"')],
+            ),
+            run('cat seen* | sort -n | tail -n 1 | sed "s/^ *//"; ls seen* | wc -l | sed "s/^ *//"'),
+        ],
+        ["2", "12"],
+        tasks=2,
+    ),
+    Row(
+        "loops side by side in loops side by side",
+        [items("a", "b", parallel=True, steps=[numbers(1, 2, parallel=True, steps=[run('echo "$item$index"')])])],
+        ["a1", "a2", "b1", "b2"],
+        tasks=2,
+        in_any_order=True,
+    ),
+    Row(
         "what branches change of their files stays",
         [numbers(1, 2, parallel=True, steps=[run('echo "$index" >"$index"')]), run("cat 1 2")],
         ["1", "2"],
@@ -281,6 +301,26 @@ ROWS = [
         "the end of the others by KILL",
         [{"steps": [launch(run(UNTIL_SIGNALLED.format("TERM")), signal=9), until_up("TERM")]}, run("echo end")],
         ["parent", "end"],
+        tasks=2,
+    ),
+    Row(
+        "what is launched may be guarded",
+        [
+            {"catch": [CAUGHT], "finally": [run("echo f")], **launch(run("sleep 0.5; exit 4"), handle="a")},
+            {"dependsOn": ["a"], **run("echo b")},
+        ],
+        ["caught 4", "f", "b"],
+        tasks=2,
+    ),
+    Row(
+        "handles with names alike",
+        [
+            launch(run("sleep 0.5; echo a"), handle="a"),
+            launch(run("echo b"), handle="a_code"),
+            {"dependsOn": ["a_code"]},
+            {"dependsOn": ["a"], **run("echo end")},
+        ],
+        ["b", "a", "end"],
         tasks=2,
     ),
     Row(

@@ -151,7 +151,8 @@ write_slurm_conf() {
     fi
     if [ "$GPUS" -gt 0 ]; then
         gpus="Gres=gpu:$GPUS" gpu_types=GresTypes=gpu
-        accounting+=(AccountingStorageTRES=gres/gpu)
+        # Without slurmdbd the controller refuses to count them.
+        if [ "$ACCOUNTING" = yes ]; then accounting+=(AccountingStorageTRES=gres/gpu); fi
     fi
     cat <<CONF
 # Written by $HERE/up and rewritten at each start of the whole cluster.

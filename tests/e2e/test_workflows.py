@@ -19,14 +19,14 @@ from deepsquare.grid.supervisor.accounts import SharedAccount
 from deepsquare.grid.supervisor.folders import JobFolders
 from deepsquare.grid.supervisor.hosts.base import Account
 from deepsquare.grid.supervisor.hosts.local import LocalHost, own_account
-from deepsquare.grid.supervisor.schedulers.base import BatchJob, BatchState, Phase, Scheduler
+from deepsquare.grid.supervisor.schedulers.base import BatchJob, BatchState, Phase, RefusedError, Scheduler
 from deepsquare.grid.supervisor.schedulers.local.scheduler import Local, stop
 from deepsquare.grid.supervisor.schedulers.slurm.scheduler import Slurm
 from deepsquare.workflow import from_dict
 
 from tests.cluster import SlurmCluster, new_cluster
 from tests.conftest import open_folder
-from tests.workflows import ROWS, UNTIL_SIGNALLED, Row, Steps, items, launch, own_lines, run
+from tests.workflows import ROWS, UNTIL_SIGNALLED, Row, Steps, items, launch, own_lines, run, until_up
 
 pytestmark = pytest.mark.slurm
 
@@ -48,13 +48,15 @@ class Runner:
     def __init__(self, scheduler: Scheduler, account: Account, folders: JobFolders, root: Path) -> None:
         self.scheduler, self._account, self._folders, self._root = scheduler, account, folders, root
 
-    async def submit(self, steps: Steps, *, tasks: int = 1, minutes: int = 5, **fields: Any) -> tuple[str, Path]:
+    async def submit(
+        self, steps: Steps, *, tasks: int = 1, gpus: int = 0, minutes: int = 5, **fields: Any
+    ) -> tuple[str, Path]:
         """Submit a workflow; its id, and the file of its output."""
         name = f"0x{uuid.uuid4().hex}"
         output = self._root / "spool" / f"{name}.out"
         output.touch(mode=0o600)
         os.chown(output, self._account.uid, self._account.gid)
-        resources = {"tasks": tasks, "cpusPerTask": 1, "memPerCpu": 50, "gpus": 0}
+        resources = {"tasks": tasks, "cpusPerTask": 1, "memPerCpu": 50, "gpus": gpus}
         script = compile_workflow(from_dict({"resources": resources, "steps": steps} | fields))
         job = BatchJob(
             name=name,
@@ -63,7 +65,7 @@ class Runner:
             tasks=tasks,
             cpus_per_task=1,
             mem_per_cpu_mb=50,
-            gpus=0,
+            gpus=gpus,
             account=self._account,
             output=PurePosixPath(output),
             variables=self._folders.variables(),
@@ -90,7 +92,7 @@ class Runner:
 
 @pytest.fixture(scope="module")
 def cluster(slurm_host: None) -> Iterator[SlurmCluster]:
-    with new_cluster("--nodes=1", "--cpus=8", "--no-accounting") as made:
+    with new_cluster("--nodes=1", "--cpus=8", "--gpus=2", "--no-accounting") as made:
         yield made
 
 
@@ -178,6 +180,24 @@ async def test_what_is_launched_hears_of_the_jobs_end(runner: Runner) -> None:
     await runner.scheduler.cancel(job_id)
     await runner.wait(job_id)
     assert sorted(own_lines(output.read_text())) == ["f", "got TERM", "up"]
+
+
+async def test_steps_have_the_gpus_that_they_ask_for(runner: Runner) -> None:
+    look = 'echo "${CUDA_VISIBLE_DEVICES:-none}"'
+    steps = [
+        # If it had them all, the others would wait for it for ever.
+        launch(run(UNTIL_SIGNALLED.format("TERM"), resources={"gpusPerTask": 1})),
+        until_up("TERM"),
+        run(look),
+        run(f"{look} | tr -d ',' | wc -c", resources={"gpusPerTask": 1}),
+    ]
+    if isinstance(runner.scheduler, Local):
+        with pytest.raises(RefusedError, match="GPUs"):
+            await runner.submit(steps, tasks=2, gpus=2)
+        return
+    job_id, output = await runner.submit(steps, tasks=2, gpus=2)
+    await runner.wait(job_id)
+    assert own_lines(output.read_text()) == ["parent", "none", "2", "got TERM"]
 
 
 async def test_out_of_time_is_tidied_up_too(runner: Runner) -> None:

@@ -12,6 +12,10 @@ def options(node, job, resources=None, **run) -> list[str]:
     return call[:-4]
 
 
+def options_of_last(node) -> list[str]:
+    return node.srun_calls()[-1][:-4]
+
+
 def test_a_step_has_one_task_with_the_jobs_cpus_and_memory(node, job) -> None:
     assert options(node, job) == [
         "--ntasks=1",
@@ -19,6 +23,7 @@ def test_a_step_has_one_task_with_the_jobs_cpus_and_memory(node, job) -> None:
         "--mem-per-cpu=512M",
         "--kill-on-bad-exit=1",
         "--quiet",
+        "--gres=none",
     ]
 
 
@@ -31,7 +36,10 @@ def test_a_step_gets_what_it_asks_for(node, job) -> None:
 
 @pytest.mark.parametrize("resources", [{}, {"gpusPerTask": 0}])
 def test_no_gpus_are_asked_for_unless_a_step_does(resources: dict, node, job) -> None:
+    # Slurm would give it all of the job's.
+    node.variables["SLURM_GPUS"] = "2"
     assert not any("gpu" in option for option in options(node, job, resources))
+    assert "--gres=none" in options_of_last(node)
 
 
 @pytest.mark.parametrize(("disabled", "given"), [(True, True), (False, False), (None, False)])
@@ -78,8 +86,8 @@ def test_what_the_script_writes_is_for_the_job_alone(node, job, variables) -> No
     run = {"command": 'cd .deepsquare && stat -c "%a %n" . .. *', "env": variables(B="b")}
     ended = node.run(job("true", run, env=variables(A="a")))
     modes = dict(reversed(line.split()) for line in ended.text.splitlines())
-    # With the number of Slurm's step.
-    assert [modes.pop(name) for name in list(modes) if name.startswith("id-")] == ["600"]
+    # With the number of Slurm's step, and the sign that a shell has begun.
+    assert [modes.pop(name) for name in list(modes) if name.startswith(("id-", "begun-"))] == ["600", "600"]
     assert modes == {
         ".": "700",
         "..": "700",

@@ -97,6 +97,9 @@ class World:
 
     async def remove(self, name: str) -> None: ...
 
+    def path(self, name: str) -> PurePosixPath:
+        return PurePosixPath("/spool") / name
+
     async def is_full(self) -> bool:
         return False
 
@@ -224,6 +227,18 @@ def test_whose_a_job_of_the_scheduler_is(follow, changes: dict[str, Any], is_our
         # Its own mark a job can change, and its id not.
         is_ours = True
     assert (job.find([(NAME, replace(RUNNING, **changes))]) is not None) is is_ours
+
+
+async def test_an_older_job_with_the_same_number_is_not_ours(follow, world: World) -> None:
+    older = replace(COMPLETED, submitted_at=980)
+    # Seen before: then its time is known to the second.
+    job = follow()
+    await step(job, record(), RUNNING)
+    assert job.find([(NAME, older)]) is None
+    assert job.find([(NAME, replace(older, submitted_at=990))]) is not None
+    # Never seen: then by its name, which is another job's.
+    assert follow().find([("0x" + "0" * 63 + "4", older)]) is None
+    assert follow().find([("renamed", older)]) is not None
 
 
 @pytest.mark.parametrize(

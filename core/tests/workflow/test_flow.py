@@ -66,6 +66,12 @@ def test_a_handle_is_launched_before_in_the_same_list(steps, path: str, known: s
     assert known in problem.message
 
 
+def test_a_handle_is_launched_once(job, problems_of) -> None:
+    (problem,) = problems_of(job(steps=[launch(handleName="a"), launch(handleName="A")]))
+    assert (problem.path, problem.tag) == ("steps[1].launch.handleName", "handle")
+    from_dict(job(steps=[launch(handleName="a"), {"steps": [launch(handleName="a")]}]))
+
+
 def test_handles_know_no_case(job) -> None:
     from_dict(job(steps=[launch(handleName="aB_1"), {"dependsOn": ["Ab_1", "AB_1"]}]))
 

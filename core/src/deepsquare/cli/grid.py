@@ -255,8 +255,14 @@ def status(state: State = None, as_json: Json = False) -> None:
         if config.scheduler == "slurm":
             conf = None if config.slurm_conf is None else str(config.slurm_conf)
             fields |= {"slurm_conf": conf, "partition": config.partition}
+            if config.ssh is not None:
+                fields["ssh"] = config.ssh.host
+        if config.account_command is not None:
+            fields["account_command"] = config.account_command
+        else:
+            fields["account"] = config.account
         fields |= {
-            "account": config.account,
+            "jobs_folder": str(config.jobs_folder),
             "log": str(folder / "log" / "grid.log"),
         }
     if as_json:

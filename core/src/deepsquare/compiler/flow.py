@@ -18,53 +18,71 @@ FUNCTIONS = r"""
 # What steps see: a file that grows in loops and behind failures.
 scope=$private/environment
 # The processes that this shell waits for, and those that it has launched, each as PID:SIGNAL.
-children=
-launched=
+children=''
+launched=''
 # The one of them that is an srun, or runs a command without one.
-srun=
-direct=
+srun=''
+direct=''
 # What a step gets that is to end.
 passes=TERM
 # Who wants this shell to end: the job, which gets no more steps then, or the group around it. Empty: nobody.
-ending=
-# Set until somebody has taken notice.
-cancelled=
-interrupted=
+ending=''
+# Set until somebody has taken notice, and when there is no more time.
+cancelled=''
+hurried=''
+# What children have been told since the last one was begun, which may not have been known yet.
+told=''
+interrupted=''
 
 begin() {
-    children='' launched='' srun='' direct=''
+    children='' launched='' srun='' direct='' told=''
     trap 'on_signal job' TERM INT
     trap 'on_signal group' USR1
     trap 'on_signal hurry' USR2
+    # From here on it may be told.
+    : >"$private/begun-$BASHPID"
 }
 # tell PID SIGNAL: a group hears of it by itself, a step by Slurm, since srun passes on few signals.
 tell() {
+    local id='' tries=0
+    case $'\n'"$(jobs -pr)"$'\n' in
+    *$'\n'"$1"$'\n'*) ;;
+    # It has ended, and its number may be somebody else's.
+    *) return 0 ;;
+    esac
     if [ "$1" = "$srun" ]; then
-        local id=''
-        read -r id 2>/dev/null <"$private/id-$BASHPID"
-        { [ -n "$id" ] && scancel --quiet --signal="$passes" "$SLURM_JOB_ID.$id"; } 2>/dev/null || kill -s TERM "$1" 2>/dev/null
+        # When the job ends, Slurm has told the tasks, and lets them be; otherwise srun would have them killed at once.
+        if [ "$ending" != job ]; then read -r id 2>/dev/null <"$private/id-$BASHPID"; fi
+        if [ -n "$id" ]; then scancel --quiet --signal="$passes" "$SLURM_JOB_ID.$id" 2>/dev/null; fi
+        if [ -z "$id" ] || [ -n "$hurried" ]; then kill -s TERM "$1" 2>/dev/null; fi
     elif [ "$1" = "$direct" ]; then
         kill -s "$passes" "$1" 2>/dev/null
     else
+        until [ -e "$private/begun-$1" ] || [ "$tries" -ge 100 ]; do
+            sleep 0.01
+            tries=$((tries + 1))
+        done
         kill -s "$2" "$1" 2>/dev/null
     fi
 }
+# noted PID: for children that were begun while others were told.
+noted() { [ -z "$told" ] || tell "$1" "$told"; }
 on_signal() {
     interrupted=1
     local child signal=USR1
     case $1 in
-    hurry) passes=KILL signal=USR2 ;;
+    hurry) passes=KILL signal=USR2 hurried=1 ;;
     job) [ "$ending" != job ] || return 0; signal=TERM ;;
     *) [ -z "$ending" ] || return 0 ;;
     esac
     [ "$1" = hurry ] || ending=$1
-    cancelled=1
+    cancelled=1 told=$signal
     for child in $children $launched; do tell "${child%:*}" "$signal"; done
 }
 # await PID: its exit code is in $code then, also when signals come in between.
 await() {
     while :; do
-        interrupted=
+        interrupted=''
         wait "$1"
         code=$?
         [ -n "$interrupted" ] || break
@@ -74,25 +92,23 @@ await() {
 # join PID: like await, for what this shell does nothing beside.
 join() {
     children=$1
+    noted "$1"
     await "$1"
     children='' srun='' direct=''
 }
-# gather: waits for all children; $code is the first bad one.
-gather() {
-    local child worst=0
-    for child in $children; do
-        await "$child"
-        [ "$worst" -ne 0 ] || worst=$code
-    done
-    children='' code=$worst
-}
 check() { [ "$code" -eq 0 ] || exit "$code"; }
+go_on() {
+    [ -z "$hurried" ] || exit 137
+    [ -z "$cancelled" ] || exit 143
+}
 # run NUMBER OPTION...: one step.
 run() {
-    [ -z "$cancelled" ] || exit 143
     local file=$private/step-$1 id=$private/id-$BASHPID
     shift
-    rm -f "$id"
+    told=''
+    go_on
+    # Not removed: another node, on which it is written, would be believed later.
+    : >"$id"
     if [ "$ending" = job ]; then
         # Slurm has no more steps for a job that ends.
         /bin/bash "$file" "$scope" "$id" &
@@ -106,13 +122,15 @@ run() {
 }
 # holds NUMBER: whether a step's condition is true; one that is no condition ends this shell. Bash ends with 0 then.
 holds() {
-    [ -z "$cancelled" ] || exit 143
+    told=''
+    go_on
     /bin/bash "$private/if-$1" "$scope" /dev/null &
+    direct=$!
     join "$!"
     case $code in
     10 | 11) return $((code - 10)) ;;
     0) exit 2 ;;
-    *) exit "$code" ;;
+    *) [ "$code" -lt 128 ] || code=143; exit "$code" ;;
     esac
 }
 # with FILE NAME VALUE: from now on steps see one more variable.
@@ -121,7 +139,44 @@ with() {
     { cat "$scope" && printf 'export %s=%q\n' "$2" "$3"; } >"$file" || exit 1
     scope=$file
 }
-# depend HANDLE_PID: waits for what was launched.
+# places FIFO COUNT: so many turns of a loop may run at a time. Each gives its place back with its number as a process.
+places() {
+    rm -f "$1" "$1.failed"
+    mkfifo "$1" || exit 1
+    exec 9<>"$1"
+    local number
+    for ((number = 0; number < $2; number++)); do echo none >&9; done
+}
+# place: waits for a free one; false when there is to be no more turn.
+place() {
+    local ended=''
+    until read -r ended <&9; do :; done
+    children=${children/" $ended "/}
+    told=''
+    [ -z "$cancelled$hurried" ]
+}
+# turn FIFO NUMBER: the end of a turn.
+turn() {
+    local code=$?
+    [ "$code" -eq 0 ] || echo "$2 $code" >>"$1.failed"
+    echo "$BASHPID" >"$1"
+}
+# gather FIFO COUNT: waits for all turns; $code is that of the first one that failed.
+gather() {
+    local number ended='' first=''
+    for ((number = 0; number < $2; number++)); do
+        until read -r ended <&9; do :; done
+        children=${children/" $ended "/}
+    done
+    exec 9>&-
+    code=0
+    if [ -e "$1.failed" ]; then
+        first=$(sort -n "$1.failed" | head -n 1)
+        code=${first#* }
+    fi
+    if [ -n "$cancelled" ] && [ "$code" -eq 0 ]; then code=143; fi
+}
+# depend PID: waits for what was launched.
 depend() {
     local entry kept=''
     await "$1"
@@ -130,23 +185,25 @@ depend() {
 }
 # finish: the end of a list of steps that has launched others, which get their signal, or time where that is 0.
 finish() {
-    local final=$? entry timer
+    local final=$? entry timer='' second
     trap - EXIT
     for entry in $launched; do
         if [ "$final" -ne 0 ] || [ "${entry#*:}" -ne 0 ]; then tell "${entry%:*}" USR1; fi
     done
-    {
-        sleep 30
-        for entry in $launched; do
-            if [ "$final" -ne 0 ] || [ "${entry#*:}" -ne 0 ]; then kill -s USR2 "${entry%:*}"; fi
-        done
-    } >/dev/null 2>&1 &
-    timer=$!
+    if [ -n "$launched" ]; then
+        (
+            for ((second = 0; second < 30; second++)); do sleep 1; done
+            for entry in $launched; do
+                if [ "$final" -ne 0 ] || [ "${entry#*:}" -ne 0 ]; then kill -s USR2 "${entry%:*}"; fi
+            done
+        ) >/dev/null 2>&1 &
+        timer=$!
+    fi
     for entry in $launched; do
         await "${entry%:*}"
         [ "$final" -ne 0 ] || [ "${entry#*:}" -ne 0 ] || final=$code
     done
-    kill -s KILL "$timer" 2>/dev/null
+    [ -z "$timer" ] || kill -s KILL "$timer" 2>/dev/null
     exit "$final"
 }
 begin
@@ -169,13 +226,14 @@ class Flow:
         lines = [line for step in steps for line in self._step(step)]
         if not any(step.launch for step in steps):
             return lines
-        handles = [f"{_handle(name)}='' {_handle(name)}_code=0" for name in _handles(steps)]
+        names = [step.launch.handle_name for step in steps if step.launch is not None]
+        handles = [f"{_handle(name)}='' {_code(name)}=0" for name in names if name is not None]
         return [*_group("trap finish EXIT", *handles, *lines), "check"]
 
     def _step(self, step: Step) -> Iterator[str]:
         for name in step.depends_on:
-            yield f'[ -n "${_handle(name)}_code" ] || {{ depend "${_handle(name)}"; {_handle(name)}_code=$code; }}'
-            yield f'code="${_handle(name)}_code"'
+            yield f'[ -n "${_code(name)}" ] || {{ depend "${_handle(name)}"; {_code(name)}=$code; }}'
+            yield f'code="${_code(name)}"'
             yield "check"
         if not step.if_:
             yield from self._guarded(step)
@@ -194,7 +252,7 @@ class Flow:
         lines = list(self._body(step))
         if step.catch:
             number = next(self._numbers)
-            caught = [f'with caught-{number} DEEPSQUARE_ERROR_CODE "$code"', "cancelled=", *self._list(step.catch)]
+            caught = [f'with caught-{number} DEEPSQUARE_ERROR_CODE "$code"', "cancelled=''", *self._list(step.catch)]
             lines = [
                 *_group(*lines),
                 f"code_{number}=$code",
@@ -210,11 +268,11 @@ class Flow:
             lines = [
                 *_group(*lines),
                 f"code_{number}=$code",
-                *_group("cancelled=", *self._list(step.finally_)),
+                *_group("cancelled=''", *self._list(step.finally_)),
                 f'[ "$code_{number}" -eq 0 ] || exit "$code_{number}"',
                 "check",
             ]
-        return lines
+        return lines if step.launch is None else list(_launched(step.launch, lines))
 
     def _body(self, step: Step) -> Iterator[str]:
         if step.run is not None:
@@ -225,46 +283,65 @@ class Flow:
         elif step.for_ is not None:
             yield from self._loop(step.for_)
         elif step.launch is not None:
-            yield from self._launch(step.launch)
+            yield from self._list(step.launch.steps)
         else:
             yield from self._list(step.steps)
 
     def _loop(self, loop: For) -> Iterator[str]:
         number = next(self._numbers)
         turn = f"turn_{number}"
-        yield f"scope_{number}=$scope"
         if loop.range is not None:
             name, step = "index", loop.range.step
             ends = f"{turn} {'<=' if step > 0 else '>='} {loop.range.end}"
-            yield f"for (({turn} = {loop.range.begin}; {ends}; {turn} += {step})); do"
+            head = f"for (({turn} = {loop.range.begin}; {ends}; {turn} += {step})); do"
         else:
-            name = "item"
-            values = f"items_{number}"
+            name, values = "item", f"items_{number}"
             yield f"{values}=({' '.join(map(quote, loop.items or ()))})"
-            yield f'for {turn} in ${{{values}[@]+"${{{values}[@]}}"}}; do'
+            head = f'for {turn} in ${{{values}[@]+"${{{values}[@]}}"}}; do'
         body = [f"scope=$scope_{number}", f'with loop-{number} {name} "${turn}"', *self._list(loop.steps)]
-        if loop.parallel:
-            yield from _indented(["(", *_indented(["begin", *body]), ") &", 'children="$children $!"'])
-        else:
+        yield f"scope_{number}=$scope"
+        if not loop.parallel:
+            yield head
             yield from _indented(body)
+            yield "done"
+            yield f"scope=$scope_{number}"
+            return
+        # More can't run at a time: each step takes a task at least.
+        count, fifo = self._job.tasks, f'"$private/places-{number}-$BASHPID"'
+        yield f"fifo_{number}={fifo}"
+        yield f'places "$fifo_{number}" {count}'
+        yield f"number_{number}=0"
+        yield head
+        yield from _indented(
+            [
+                "place || break",
+                f"number_{number}=$((number_{number} + 1))",
+                "(",
+                *_indented(["exec 9>&-", "begin", f'trap \'turn "$fifo_{number}" "$number_{number}"\' EXIT', *body]),
+                ") &",
+                'children="$children $! "',
+                'noted "$!"',
+            ]
+        )
         yield "done"
-        yield f"scope=$scope_{number}"
-        if loop.parallel:
-            yield "gather"
-            yield "check"
+        yield f'gather "$fifo_{number}" {count}'
+        yield "check"
 
-    def _launch(self, launch: Launch) -> Iterator[str]:
-        signal = _SIGNALS.get(launch.signal, "TERM")
-        yield "("
-        yield from _indented(["begin", f"passes={signal}", *self._list(launch.steps)])
-        yield ") &"
-        yield f'launched="$launched $!:{launch.signal}"'
-        if launch.handle_name is not None:
-            yield f"{_handle(launch.handle_name)}=$! {_handle(launch.handle_name)}_code=''"
+
+def _launched(launch: Launch, lines: list[str]) -> Iterator[str]:
+    signal = _SIGNALS.get(launch.signal, "TERM")
+    yield "told=''"
+    yield "("
+    yield from _indented(["begin", f"passes={signal}", *lines])
+    yield ") &"
+    yield f'launched="$launched $!:{launch.signal}"'
+    if launch.handle_name is not None:
+        yield f"{_handle(launch.handle_name)}=$! {_code(launch.handle_name)}=''"
+    yield 'noted "$!"'
 
 
 def _group(*lines: str) -> list[str]:
-    return ["(", *_indented(["begin", *lines]), ") &", 'join "$!"']
+    return ["told=''", "(", *_indented(["begin", *lines]), ") &", 'join "$!"']
 
 
 def _indented(lines: Iterable[str]) -> list[str]:
@@ -272,11 +349,9 @@ def _indented(lines: Iterable[str]) -> list[str]:
     return [f"    {line}" for line in lines]
 
 
-def _handles(steps: tuple[Step, ...]) -> list[str]:
-    return [
-        step.launch.handle_name for step in steps if step.launch is not None and step.launch.handle_name is not None
-    ]
-
-
 def _handle(name: str) -> str:
     return f"handle_{name.lower()}"
+
+
+def _code(name: str) -> str:
+    return f"code_of_{name.lower()}"

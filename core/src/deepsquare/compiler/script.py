@@ -71,6 +71,8 @@ export HOME="$private/home"
 if [ -n "${DEEPSQUARE_RUNTIME:-}" ]; then export PATH="$DEEPSQUARE_RUNTIME/bin:$PATH"; fi
 # sbatch --export=NAMES would make srun pass on those names alone.
 export SLURM_EXPORT_ENV=ALL
+# What sbatch was asked for is no step's request: each says for itself what GPUs it takes.
+unset SLURM_GPUS SLURM_GPUS_PER_NODE SLURM_GPUS_PER_TASK SLURM_GRES
 """
 
 _VARIABLES = (

@@ -94,6 +94,9 @@ def _options(run: Run, job: Resources) -> list[str]:
     ]
     if asked.gpus_per_task:
         words.append(f"--gpus-per-task={asked.gpus_per_task}")
+    elif job.gpus:
+        # Slurm would give it all of the job's, and others would wait for them.
+        words.append("--gres=none")
     if run.disable_cpu_binding:
         words.append("--cpu-bind=none")
     return words

@@ -139,6 +139,10 @@ async def run_supervisor(config: GridConfig, ready: Ready) -> None:
         stack.push_async_callback(writer.close)
         market = await stack.enter_async_context(open_market(config, "provider"))
         await cluster.folders.prepare()
+        if config.account_command is None:
+            # Now, not with the first job: what is wrong here is wrong for all.
+            for account in await cluster.accounts.all():
+                await cluster.folders.admit(account)
         await _supervise(config, ready, cluster, wallet, market, writer)
 
 

@@ -16,7 +16,7 @@ from deepsquare.errors import DeepSquareError
 from deepsquare.workflow.depth import is_deep_json
 from deepsquare.workflow.models import Workflow
 from deepsquare.workflow.problems import Location, Problem, WorkflowError, path_text
-from deepsquare.workflow.rules import excesses, unknown_handles
+from deepsquare.workflow.rules import excesses, wrong_handles
 
 _FILE_BYTES = 1 << 20
 _DEPTH = 50
@@ -79,7 +79,7 @@ def _validate(data: Any, source: str, find_marks: Callable[[], Marks]) -> Workfl
     except ValidationError as error:
         raise WorkflowError(_problems(error, find_marks()), source) from None
     broken = [(place, text, "resources") for place, text in excesses(workflow)]
-    broken += [(place, text, "handle") for place, text in unknown_handles(workflow)]
+    broken += [(place, text, "handle") for place, text in wrong_handles(workflow)]
     if broken:
         marks = find_marks()
         raise WorkflowError([_located(*rule, marks) for rule in broken], source)

@@ -8,8 +8,8 @@ from deepsquare.workflow.models import Resources, Run, Workflow
 from deepsquare.workflow.problems import Location
 
 
-def unknown_handles(workflow: Workflow) -> Iterator[tuple[Location, str]]:
-    """The handles that steps wait for and that no earlier step of the same list launches."""
+def wrong_handles(workflow: Workflow) -> Iterator[tuple[Location, str]]:
+    """The handles that are launched twice, or waited for and launched by no earlier step of the same list."""
     for place, steps in workflow.located_lists():
         known: list[str] = []
         for number, step in enumerate(steps):
@@ -19,6 +19,11 @@ def unknown_handles(workflow: Workflow) -> Iterator[tuple[Location, str]]:
                     text = f"{name} is no handle that an earlier step of the same list launches: {allowed}"
                     yield (*place, number, "dependsOn", index), text
             if step.launch is not None and step.launch.handle_name is not None:
+                if step.launch.handle_name.lower() in map(str.lower, known):
+                    text = (
+                        f"{step.launch.handle_name} is the handle of an earlier step of the same list; choose another"
+                    )
+                    yield (*place, number, "launch", "handleName"), text
                 known.append(step.launch.handle_name)
 
 

@@ -31,6 +31,7 @@ from deepsquare.grid.local.processes import recorded, wait_for_end
 CHAIN_ID = 179188
 _PREFERRED_PORTS = Ports(chain=8545, sbatch_api=4480, logger=4481)
 _STOP_SECONDS = 60.0
+_NAME_CONF = ". Where a login finds Slurm by SLURM_CONF, name that file of the host's with --slurm-conf"
 _ANSWER_SECONDS = 3.0
 
 Report = Callable[[str], None]
@@ -274,15 +275,8 @@ def _configure(settings: Settings, config: GridConfig | None, report: Report) ->
         value = getattr(settings, name)
         if value is not None:
             setattr(config, name, value)
-    if settings.ssh is not None and settings.account is None:
-        if settings.ssh.user in (None, "root"):
-            raise GridError("--ssh needs --account: the account of the cluster that jobs run as, never root")
-        assert settings.ssh.user is not None
-        config.account = settings.ssh.user
-    if settings.ssh is not None and config.shared_folder is None:
-        raise GridError(
-            "--ssh needs --shared-folder: a folder that all nodes of the cluster see, for scratch and output of jobs"
-        )
+    _find_cluster(settings, config)
+    _choose_accounts(settings, config)
     for folder in config.binds:
         if any(character in ":,\n" for character in str(folder)):
             raise GridError(f"containers can't see {str(folder)!r}: its path has a colon, a comma or a line break")
@@ -297,6 +291,44 @@ def _configure(settings: Settings, config: GridConfig | None, report: Report) ->
     return config
 
 
+def _find_cluster(settings: Settings, config: GridConfig) -> None:
+    own_cluster = config.ssh is None and config.cluster is None and settings.scheduler != "local"
+    if own_cluster and config.slurm_conf is None and (named := os.environ.get("SLURM_CONF")):
+        # What the commands in the operator's shell use; the services don't have that shell's environment.
+        config.slurm_conf = Path(named)
+    if settings.ssh is not None and config.shared_folder is None:
+        raise GridError(
+            "--ssh needs --shared-folder: a folder that all nodes of the cluster see, for scratch and output of jobs"
+        )
+
+
+def _choose_accounts(settings: Settings, config: GridConfig) -> None:
+    if settings.account is not None and settings.account_command is None:
+        # The one or the other, whatever it was before.
+        config.account_command = None
+    if config.account_command is not None and config.ssh is None:
+        config.account_command = _program(config.account_command)
+    if settings.ssh is not None and settings.account is None and config.account_command is None:
+        if settings.ssh.user in (None, "root"):
+            raise GridError(
+                "--ssh needs --account, the account of the cluster that jobs run as, never root; or --account-command"
+            )
+        assert settings.ssh.user is not None
+        config.account = settings.ssh.user
+
+
+def _program(command: str) -> str:
+    """A program of this machine's by its whole path: the services have another working directory.
+
+    Raises:
+        GridError: there is none that can be run.
+    """
+    found = shutil.which(command)
+    if found is None:
+        raise GridError(f"the account command {command!r} is no program that can be run here: name one, by its path")
+    return str(Path(found).absolute())
+
+
 def _choose_scheduler(settings: Settings, config: GridConfig, is_new: bool, report: Report) -> None:
     """Slurm where there is one, else the local scheduler; what was chosen before stays.
 
@@ -309,6 +341,8 @@ def _choose_scheduler(settings: Settings, config: GridConfig, is_new: bool, repo
     trouble = None
     if wanted != "local":
         trouble = cluster.trouble_with_slurm(config) if config.ssh is None else _trouble_over_ssh(config)
+    if trouble is not None and config.ssh is not None:
+        raise GridError(trouble)
     if wanted == "slurm" and trouble is not None:
         raise GridError(
             f"{trouble}. Start a private cluster with --cluster integration/slurm-cluster (root, Debian's slurm-wlm and munge), "
@@ -338,7 +372,8 @@ def _trouble_over_ssh(config: GridConfig) -> str | None:
     try:
         asyncio.run(look())
     except DeepSquareError as error:
-        return str(error)
+        hint = "" if config.slurm_conf or "configuration source" not in str(error) else _NAME_CONF
+        return f"{error}{hint}"
     return None
 
 

@@ -57,8 +57,8 @@ class JobFolders:
             ConnectionFailedError: the host can't be reached.
         """
         root = self._root
-        # One that is there is the operator's: it stays as it is.
-        answer = await self._host.run("sh", "-c", 'test -d "$1" || install -d --mode=0711 "$1"', "sh", str(root))
+        # One that is there is the operator's: it stays as it is. One whose parent is missing is a mistake, or a disk that is away.
+        answer = await self._host.run("sh", "-c", 'test -d "$1" || mkdir -m 0711 "$1"', "sh", str(root))
         if answer.code != 0:
             raise self._failure(answer)
         # Whoever passes through can't list: names of other customers' jobs are none of their business.
@@ -76,6 +76,12 @@ class JobFolders:
         if account.uid in self._made:
             return
         await self._install("0700", [self._root / name for name in of_account(account.uid)], account)
+        own = str(self._root / "shared" / str(account.uid))
+        if (await self._host.run("test", "-w", own, account=account)).code != 0:
+            raise ConfigError(
+                f"the account {account.name} can't reach its folder {own} on {self._host.name}: a folder above it is closed to "
+                "others. Open it (chmod o+x), or choose another place with --shared-folder"
+            )
         # What tells a second start of a job from the first; no job may run for so long.
         started = str(self._root / "shared" / str(account.uid) / "started")
         old = ["-mindepth", "1", "-maxdepth", "1", "-type", "d", "-mtime", f"+{_MARKER_DAYS}", "-delete"]

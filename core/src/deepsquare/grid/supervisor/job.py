@@ -39,6 +39,8 @@ _MOST_OUTPUT_BYTES = 4 << 30
 _DRAIN_SECONDS = 60.0
 # No longer, since a round waits for all its jobs; what arrived in vain is ignored by the logger the next time.
 _SHIP_SECONDS = 15.0
+# How Slurm ends a job whose output it can't open (ExitCode 0:53). A command may end itself so, too, but not for long.
+_NO_OUTPUT_SIGNAL = 53
 # Between the clocks of the supervisor's host and of the scheduler's.
 _CLOCKS_SECONDS = 300
 # Where a minute costs nothing, credits buy more minutes than Slurm can count.
@@ -48,6 +50,9 @@ LONGEST_MINUTES = 365 * 24 * 60
 _OUT_OF_MEMORY = re.compile(
     rb"(?:srun: error: \S+: task [\d,-]+: Out Of Memory|slurmstepd\S*: error: Detected \d+ oom[-_]kill event)"
 )
+
+JOB_NAME = re.compile(r"0x[0-9a-f]{64}")
+"""How jobs are called in the scheduler: by their ids on chain."""
 
 _ENDS = {
     Phase.COMPLETED: JobStatus.FINISHED,
@@ -130,7 +135,9 @@ class SupervisedJob:
         if not is_of(self.entry, state):
             return False
         if self.entry.scheduler_id:
-            return self.entry.scheduler_id == state.scheduler_id
+            # One that was never seen there may be an older job with the same number, which has another job's name then.
+            is_other = not self.entry.submitted_at and name != self._name and JOB_NAME.fullmatch(name) is not None
+            return self.entry.scheduler_id == state.scheduler_id and not is_other
         return name == self._name and not state.is_foreign
 
     def lose_id(self) -> None:
@@ -274,6 +281,9 @@ class SupervisedJob:
 
     async def _follow(self, record: JobRecord, state: BatchState) -> None:
         self._unknown_since = None
+        if self.entry.submitted_at != state.submitted_at:
+            self.entry.submitted_at = state.submitted_at
+            self.keep()
         if self.entry.stage is not Stage.SUBMITTED:
             self._submitted_as(state.scheduler_id)
         size = 0 if state.phase is Phase.QUEUED else await self._spool.size(self._name)
@@ -308,6 +318,14 @@ class SupervisedJob:
             await self._report(
                 JobStatus.CANCELLED, minutes=_begun_minutes(ran), error="it was to be started again, and jobs run once"
             )
+            return
+        if state.signal == _NO_OUTPUT_SIGNAL and state.ran_seconds <= 1 and not self.entry.log_offset:
+            _log.error(
+                "job %s: the node could not open the file of its output: do all nodes see %s?",
+                self._name,
+                self._spool.path(self._name),
+            )
+            await self._report(JobStatus.PANICKED, error="the provider's node could not open the file of its output")
             return
         if state.phase is Phase.CANCELLED and not _has_started(state) and self._stuck_for:
             _log.warning("job %s: Slurm would never have started it: %s", self._name, self._stuck_for)
@@ -411,7 +429,8 @@ async def minutes_of(market: Market, record: JobRecord) -> int:
 def is_of(entry: Entry, state: BatchState) -> bool:
     """Whether the scheduler's job can be this one: ids and names come again, but not with the same account and a later time."""
     same_account = entry.uid < 0 or state.uid < 0 or entry.uid == state.uid
-    return same_account and (not state.submitted_at or state.submitted_at >= entry.since - _CLOCKS_SECONDS)
+    earliest = entry.submitted_at or entry.since - _CLOCKS_SECONDS
+    return same_account and (not state.submitted_at or state.submitted_at >= earliest)
 
 
 def _begun_minutes(seconds: float) -> int:

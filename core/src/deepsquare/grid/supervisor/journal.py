@@ -19,13 +19,18 @@ CREATE TABLE IF NOT EXISTS jobs (
     scheduler_id TEXT NOT NULL DEFAULT '',
     log_offset INTEGER NOT NULL DEFAULT 0,
     uid INTEGER NOT NULL DEFAULT -1,
-    since INTEGER NOT NULL DEFAULT 0
+    since INTEGER NOT NULL DEFAULT 0,
+    submitted_at INTEGER NOT NULL DEFAULT 0
 ) STRICT
 """
 
 # What later versions added.
-_ADDED = ("uid INTEGER NOT NULL DEFAULT -1", "since INTEGER NOT NULL DEFAULT 0")
-_COLUMNS = "job_id, state, customer, minutes, scheduler_id, log_offset, uid, since"
+_ADDED = (
+    "uid INTEGER NOT NULL DEFAULT -1",
+    "since INTEGER NOT NULL DEFAULT 0",
+    "submitted_at INTEGER NOT NULL DEFAULT 0",
+)
+_COLUMNS = "job_id, state, customer, minutes, scheduler_id, log_offset, uid, since, submitted_at"
 
 
 class Stage(StrEnum):
@@ -54,6 +59,8 @@ class Entry:
     """The number of the account that it runs as; -1 while it has none."""
     since: int = 0
     """When it began to be submitted, in unix seconds."""
+    submitted_at: int = 0
+    """When it was submitted by the scheduler's clock; 0 until it was seen there."""
 
 
 class SupervisorJournal:
@@ -95,9 +102,10 @@ class SupervisorJournal:
     def save(self, entry: Entry) -> None:
         """Write an entry, new or changed."""
         self._db.execute(
-            f"INSERT INTO jobs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET "  # noqa: S608
+            f"INSERT INTO jobs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET "  # noqa: S608
             "state = excluded.state, minutes = excluded.minutes, scheduler_id = excluded.scheduler_id, "
-            "log_offset = excluded.log_offset, uid = excluded.uid, since = excluded.since",
+            "log_offset = excluded.log_offset, uid = excluded.uid, since = excluded.since, "
+            "submitted_at = excluded.submitted_at",
             (
                 entry.job_id,
                 entry.stage,
@@ -107,6 +115,7 @@ class SupervisorJournal:
                 entry.log_offset,
                 entry.uid,
                 entry.since,
+                entry.submitted_at,
             ),
         )
 

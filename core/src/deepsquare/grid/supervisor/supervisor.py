@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from deepsquare.chain.types import Hardware, JobRecord, JobStatus, Label, Prices, to_hex
 from deepsquare.chain.watch import JobWatch
 from deepsquare.errors import DeepSquareError, SchedulerError
-from deepsquare.grid.supervisor.job import LONGEST_MINUTES, Services, SupervisedJob, is_of, minutes_of
+from deepsquare.grid.supervisor.job import JOB_NAME, LONGEST_MINUTES, Services, SupervisedJob, is_of, minutes_of
 from deepsquare.grid.supervisor.journal import Entry, Stage, SupervisorJournal
 from deepsquare.grid.supervisor.schedulers.base import BatchState
 
@@ -41,8 +40,6 @@ _RECOVER_SECONDS = 300.0
 _ANNOUNCE_SECONDS = 600.0
 _CLAIMS_A_ROUND = 16
 _JOBS_AT_ONCE = 16
-
-_JOB_NAME = re.compile(r"0x[0-9a-f]{64}")
 
 
 class Supervisor:
@@ -151,7 +148,7 @@ class Supervisor:
         entry = Entry(job_id, stage, customer, minutes)
         if known is not None:
             entry.scheduler_id, entry.log_offset = known.scheduler_id, known.log_offset
-            entry.uid, entry.since = known.uid, known.since
+            entry.uid, entry.since, entry.submitted_at = known.uid, known.since, known.submitted_at
         self._journal.save(entry)
         # A top-up may have come at any time.
         self._follow(entry).topped_up = stage is not Stage.CLAIMED
@@ -249,12 +246,18 @@ class Supervisor:
 
     def _has_ended(self, name: str, state: BatchState) -> bool:
         """Whether this is, or was submitted as, a job whose end is on chain: by its name, which it can change, or by its id."""
-        if _JOB_NAME.fullmatch(name) and not state.is_foreign:
+        if JOB_NAME.fullmatch(name) and not state.is_foreign:
             job_id = bytes.fromhex(name[2:])
             known = self._journal.get(job_id)
             return job_id not in self._jobs and known is not None and known.stage is Stage.DONE
         last = self._journal.last_of(state.scheduler_id)
-        return last is not None and last.stage is Stage.DONE and is_of(last, state)
+        # To the second: its number may be another grid's by now.
+        return (
+            last is not None
+            and last.stage is Stage.DONE
+            and is_of(last, state)
+            and last.submitted_at in (0, state.submitted_at)
+        )
 
     async def _accounted(self, states: Sequence[tuple[str, BatchState]]) -> list[tuple[str, BatchState]]:
         """The ends of jobs that the scheduler lists no more: a supervisor may have been away for longer than it remembers."""

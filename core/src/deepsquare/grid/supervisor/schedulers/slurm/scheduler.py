@@ -153,11 +153,16 @@ class Slurm:
         output = await self._run(
             "sinfo", "--noheader", "--Node", f"--partition={self._partition}", "--format=%N %c %m %G %t"
         )
+        if not output.strip():
+            raise SchedulerError(
+                f"this Slurm has no partition {self._partition!r}: name one with --partition (sinfo shows them)"
+            )
         nodes = [line.split() for line in output.splitlines()]
         nodes = [node for node in nodes if node[4].rstrip(_PASSING) in _UP]
         if not nodes:
             raise SchedulerError(
-                f"the partition {self._partition!r} of this Slurm has no node that is up (sinfo shows them)"
+                f"the partition {self._partition!r} of this Slurm has no node that is up: see why with sinfo "
+                "--list-reasons, and bring one back with scontrol update NodeName=... State=RESUME"
             )
         return Hardware(
             gpus=tuple(gpus(node[3]) for node in nodes),
