@@ -114,6 +114,21 @@ def node(new_node: Callable[..., Node]) -> Node:
     return new_node()
 
 
+@pytest.fixture
+def complaints(node: Node, tmp_path: Path) -> Callable[[dict[str, Any] | str], str]:
+    """What shellcheck says of the launcher of a job's step."""
+
+    def check(job: dict[str, Any] | str) -> str:
+        launcher = tmp_path / "launcher"
+        node.add_program("srun", f'#!/bin/bash\ncp "${{@: -3:1}}" {launcher}\n')
+        assert node.run(job).code == 0
+        # The files that it reads are written by the script, and are not there to be followed.
+        options = ["--norc", "--severity=style", "--shell=bash", "--exclude=SC1090,SC1091"]
+        return subprocess.run(["shellcheck", *options, launcher], check=False, capture_output=True, text=True).stdout
+
+    return check
+
+
 @pytest.fixture(scope="session")
 def job():
     """A job of these commands (text, or a whole `run`) as plain data, with changes of its fields."""

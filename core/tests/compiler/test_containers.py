@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -179,19 +178,7 @@ def test_what_can_not_be_carried_out_is_refused_by_name(run: dict, place: str, w
     assert words in problem.message
 
 
-def test_launchers_of_containers_are_clean(job, new_node, tmp_path: Path) -> None:
-    node = new_node()
-    node.add_program("srun", f'#!/bin/bash\ncp "${{@: -3:1}}" {tmp_path}/launcher\n')
+def test_launchers_of_containers_are_clean(job, complaints) -> None:
     container = {"image": "x y", "deepsquareHosted": True, "username": "u", "password": "p"}
     run = {"command": "true", "container": container, "resources": {"gpusPerTask": 1}}
-    assert node.run(compile_workflow(from_dict(job(run)))).code == 0
-    command = [
-        "shellcheck",
-        "--norc",
-        "--severity=style",
-        "--shell=bash",
-        "--exclude=SC1090,SC1091",
-        tmp_path / "launcher",
-    ]
-    checked = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert (checked.returncode, checked.stdout) == (0, "")
+    assert complaints(job(run)) == ""
