@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from deepsquare.compiler.quoting import quote
-from deepsquare.workflow.models import Container, Run
+from deepsquare.workflow.run import Container, Run
 
 ROOT = "/deepsquare"
 """Where a container sees its job's scratch."""

@@ -6,8 +6,9 @@ from deepsquare.compiler.containers import obstacle
 from deepsquare.compiler.flow import FUNCTIONS, Flow
 from deepsquare.compiler.quoting import quote, write_file
 from deepsquare.compiler.steps import PASSED_ON
-from deepsquare.workflow.models import Resources, Run, Workflow
+from deepsquare.workflow.models import Resources, Workflow
 from deepsquare.workflow.problems import Location, Problem, WorkflowError, path_text
+from deepsquare.workflow.run import Run
 
 LATE_BOUND = (
     "DEEPSQUARE_SHARED_ROOT",

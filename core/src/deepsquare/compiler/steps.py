@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from deepsquare.compiler import containers
 from deepsquare.compiler.quoting import quote, write_file
-from deepsquare.workflow.models import PROVIDERS_KEYS, SHELLS_KEYS, Resources, Run
+from deepsquare.workflow.fields import PROVIDERS_KEYS, SHELLS_KEYS
+from deepsquare.workflow.models import Resources
+from deepsquare.workflow.run import Run
 
 _IGNORED = " | ".join((*PROVIDERS_KEYS, *SHELLS_KEYS))
 

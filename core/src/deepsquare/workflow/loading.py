@@ -16,7 +16,7 @@ from deepsquare.errors import DeepSquareError
 from deepsquare.workflow.depth import is_deep_json
 from deepsquare.workflow.models import Workflow
 from deepsquare.workflow.problems import Location, Problem, WorkflowError, path_text
-from deepsquare.workflow.rules import excesses, wrong_handles
+from deepsquare.workflow.rules import broken_rules
 
 _FILE_BYTES = 1 << 20
 _DEPTH = 50
@@ -78,9 +78,7 @@ def _validate(data: Any, source: str, find_marks: Callable[[], Marks]) -> Workfl
         workflow = Workflow.model_validate(dict(data))
     except ValidationError as error:
         raise WorkflowError(_problems(error, find_marks()), source) from None
-    broken = [(place, text, "resources") for place, text in excesses(workflow)]
-    broken += [(place, text, "handle") for place, text in wrong_handles(workflow)]
-    if broken:
+    if broken := list(broken_rules(workflow)):
         marks = find_marks()
         raise WorkflowError([_located(*rule, marks) for rule in broken], source)
     return workflow

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 from deepsquare.workflow.models import Resources, Run, Workflow
 from deepsquare.workflow.problems import Location
+from deepsquare.workflow.run import Container
+
+# What Enroot takes (its `docker://[USER@][REGISTRY#]IMAGE[:TAG]`).
+_ENROOT_IMAGE = re.compile(r"[a-z0-9._/-]+(:[A-Za-z0-9._-]+)?")
+_ENROOT_USER = re.compile(r"[A-Za-z0-9_.!~*'()%;:&=+$,-]+")
 
 
-def wrong_handles(workflow: Workflow) -> Iterator[tuple[Location, str]]:
+def broken_rules(workflow: Workflow) -> Iterator[tuple[Location, str, str]]:
+    """What is wrong with a workflow whose fields are valid one by one: the place, why, and the rule's name."""
+    yield from ((place, text, "resources") for place, text in _excesses(workflow))
+    yield from ((place, text, "handle") for place, text in _wrong_handles(workflow))
+    yield from ((place, text, "network") for place, text in _wrong_networks(workflow))
+    for place, run in workflow.located_runs():
+        if run.container is not None:
+            yield from (((*place, *inner), text, "container") for inner, text in _wrong_image(run, run.container))
+        elif run.shell == "ENTRYPOINT":
+            yield (*place, "shell"), "ENTRYPOINT is a container's, and this step has none", "container"
+
+
+def _wrong_handles(workflow: Workflow) -> Iterator[tuple[Location, str]]:
     """The handles that are launched twice, or waited for and launched by no earlier step of the same list."""
     for place, steps in workflow.located_lists():
         known: list[str] = []
@@ -27,7 +47,7 @@ def wrong_handles(workflow: Workflow) -> Iterator[tuple[Location, str]]:
                 known.append(step.launch.handle_name)
 
 
-def excesses(workflow: Workflow) -> Iterator[tuple[Location, str]]:
+def _excesses(workflow: Workflow) -> Iterator[tuple[Location, str]]:
     """The steps that ask for more than the job has, each with the first thing that is too much."""
     for place, run in workflow.located_runs():
         for what, step, job in _compared(run, workflow.resources):
@@ -47,3 +67,46 @@ def _compared(run: Run, job: Resources) -> Iterator[tuple[str, int, int]]:
         job.tasks * job.cpus_per_task * job.mem_per_cpu,
     )
     yield "GPUs (tasks x gpusPerTask)", tasks * (asked.gpus_per_task or 0), job.gpus
+
+
+def _wrong_networks(workflow: Workflow) -> Iterator[tuple[Location, str]]:
+    names = [network.name for network in workflow.virtual_networks]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            yield ("virtualNetworks", number, "name"), "is the name of an earlier one; choose another"
+    for place, run in workflow.located_runs():
+        for number, interface in enumerate(run.custom_network_interfaces):
+            if interface.vnet is not None and interface.vnet.name not in names:
+                known = f"they are {', '.join(map(repr, names))}" if names else "it has none"
+                text = f"{interface.vnet.name!r} is none of the job's virtualNetworks: {known}"
+                yield (*place, "customNetworkInterfaces", number, "vnet", "name"), text
+
+
+def _wrong_image(run: Run, container: Container) -> Iterator[tuple[Location, str]]:
+    image: Location = ("container", "image")
+    is_path = container.deepsquare_hosted or container.image.startswith("/")
+    if "://" in container.image:
+        yield image, "has a scheme, which images don't have here: write IMAGE alone, and its registry in registry"
+    elif is_path and ".." in PurePosixPath(container.image).parts:
+        yield image, "the path of an image can't have .."
+    elif container.runtime == "enroot" and not is_path:
+        if not _ENROOT_IMAGE.fullmatch(container.image):
+            text = "is no image for Enroot: NAME:TAG in small letters, or with apptainer: true any that registries have"
+            yield image, text
+        yield from _wrong_credentials(container)
+    if run.shell == "ENTRYPOINT":
+        try:
+            shlex.split(run.command)
+        except ValueError as error:
+            yield ("command",), f"can't be split into the arguments of the image's entry point: {error}"
+
+
+def _wrong_credentials(container: Container) -> Iterator[tuple[Location, str]]:
+    """What Enroot would misread in its file of credentials, or run."""
+    remedy = "Enroot can't be given it; set apptainer: true, which can"
+    if container.username is not None and not _ENROOT_USER.fullmatch(container.username.get_secret_value()):
+        yield ("container", "username"), f"has characters that no account has; {remedy}"
+    if container.password is not None:
+        text = container.password.get_secret_value()
+        if not text or text[0] in "$\"'#" or not text.isprintable() or " " in text or "\\" in text:
+            yield ("container", "password"), f"is empty, has a space, a \\ or a control character, or begins with $, # or a quote; {remedy}"

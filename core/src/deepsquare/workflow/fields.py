@@ -1,0 +1,216 @@
+"""What the models of the workflow language are made of: their base, and the types of their fields."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, WithJsonSchema
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+PROVIDERS_KEYS = ("PATH", "LD_LIBRARY_PATH")
+"""Variables that keep the provider's value."""
+SHELLS_KEYS = (
+    *("_", "BASHOPTS", "BASHPID", "BASH_ARGV0", "BASH_COMMAND", "BASH_SUBSHELL", "BASH_VERSINFO", "DIRSTACK"),
+    *("EPOCHREALTIME", "EPOCHSECONDS", "EUID", "FUNCNAME", "GROUPS", "HISTCMD", "IFS", "LINENO", "PIPESTATUS", "PPID"),
+    *("RANDOM", "SECONDS", "SHELLOPTS", "SHLVL", "SRANDOM", "UID"),
+)
+"""Variables that bash sets itself (bash(1), "Shell Variables"): a value of somebody else's would be lost, or be an error."""
+# Linux gives a program no longer string (MAX_ARG_STRLEN).
+VARIABLE_BYTES = 128 * 1024
+_GRAPHQL_INT_MAX = 2**31 - 1
+_TEXT_BYTES = 1 << 20
+
+_ENV_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HANDLE = re.compile(r"[A-Za-z0-9_]+")
+_HOST = r"(?=.{1,253}(?::|$))[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
+_REGISTRY = re.compile(rf"{_HOST}(:[0-9]{{1,5}})?")
+_HOST_AND_PORT = re.compile(rf"({_HOST}|\[[0-9A-Fa-f:.]+\]):[0-9]{{1,5}}")
+_WEB_URL = re.compile(r"https?://[^\s\x00-\x1f\x7f/?#\\]+([/?#][^\s\x00-\x1f\x7f]*)?")
+_BUCKET_URL = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+# 32 bytes in base64 (wg(8)).
+_WIREGUARD_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
+_MODULE = re.compile(
+    rf"{_HOST}(:[0-9]{{1,5}})?(/[A-Za-z0-9_][A-Za-z0-9._-]*){{2,}}(@[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*)?"
+)
+
+
+def _text(value: str) -> str:
+    if "\0" in value:
+        raise PydanticCustomError("nul", "has a NUL character, which no program can be given")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise PydanticCustomError("unicode", "has half of a surrogate pair, which is no Unicode character") from None
+    if size > _TEXT_BYTES:
+        raise PydanticCustomError("size", "is longer than 1 MiB")
+    return value
+
+
+def _env_key(value: str) -> str:
+    if not _ENV_KEY.fullmatch(value):
+        raise PydanticCustomError(
+            "env_key",
+            "{key} is not a variable's name: letters, digits and _ are allowed, no digit first",
+            {"key": repr(value)},
+        )
+    if value in PROVIDERS_KEYS:
+        raise PydanticCustomError("env_key", "{key} can't be set: the provider's own must stay", {"key": value})
+    if value in SHELLS_KEYS:
+        raise PydanticCustomError("env_key", "{key} can't be set: it is the shell's own variable", {"key": value})
+    return value
+
+
+def _secret(value: SecretStr) -> SecretStr:
+    _text(value.get_secret_value())
+    return value
+
+
+def _wireguard_secret(value: SecretStr) -> SecretStr:
+    _wireguard_key(value.get_secret_value())
+    return value
+
+
+def _wireguard_key(value: str) -> str:
+    if not _WIREGUARD_KEY.fullmatch(value):
+        raise PydanticCustomError("key", "is not a WireGuard key: 44 characters, as `wg genkey` and `wg pubkey` print")
+    return value
+
+
+def _fits(value: str) -> str:
+    if len(value.encode()) > VARIABLE_BYTES - 64:
+        raise PydanticCustomError("size", "is longer than 128 KiB, more than a program can be given; use a file")
+    return value
+
+
+def _handle(value: str) -> str:
+    if not _HANDLE.fullmatch(value):
+        raise PydanticCustomError("handle", "is not the name of a handle: letters, digits and _ are allowed")
+    return value
+
+
+def _absolute(value: str) -> str:
+    if not value.startswith("/"):
+        raise PydanticCustomError("path", "must be an absolute path, one that begins with /")
+    return value
+
+
+def _registry(value: str) -> str:
+    if not _REGISTRY.fullmatch(value):
+        raise PydanticCustomError("registry", "is not a registry: write HOST or HOST:PORT, such as ghcr.io")
+    return value
+
+
+def _host_and_port(value: str) -> str:
+    if not _HOST_AND_PORT.fullmatch(value) or not 0 < int(value.rpartition(":")[2]) < 65536:
+        raise PydanticCustomError("endpoint", "is not an address with a port: write HOST:PORT, such as vpn.example:51820")
+    return value
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(_HOST, value):
+        raise PydanticCustomError("host", "is not a host's name or address")
+    return value
+
+
+def _web_url(value: str) -> str:
+    if not _WEB_URL.fullmatch(value):
+        raise PydanticCustomError(
+            "url", "is not a URL of the web: http://... or https://..., with spaces as %20"
+        )
+    return value
+
+
+def _bucket_url(value: str) -> str:
+    if not _BUCKET_URL.fullmatch(value):
+        raise PydanticCustomError("url", "is not a bucket: write s3://NAME, without / at the end")
+    return value
+
+
+def _ip(value: str) -> str:
+    from ipaddress import ip_address
+
+    try:
+        ip_address(value)
+    except ValueError:
+        raise PydanticCustomError("ip", "is not an IP address") from None
+    return value
+
+
+def _cidr(value: str) -> str:
+    from ipaddress import ip_interface
+
+    try:
+        if "/" not in value or "%" in value:
+            raise ValueError
+        ip_interface(value)
+    except ValueError:
+        raise PydanticCustomError("cidr", "is not an address with its prefix, such as 10.0.0.2/24") from None
+    return value
+
+
+def _module_source(value: str) -> str:
+    if not _MODULE.fullmatch(value) or ".." in value:
+        raise PydanticCustomError(
+            "source",
+            "is not the source of a module: write HOST/OWNER/REPOSITORY[/FOLDER][@TAG or commit], such as "
+            "github.com/example/modules/fetch@v1; it is fetched by https",
+        )
+    return value
+
+
+Text = Annotated[str, AfterValidator(_text)]
+EnvKey = Annotated[
+    str,
+    AfterValidator(_text),
+    AfterValidator(_env_key),
+    WithJsonSchema({"type": "string", "pattern": f"^{_ENV_KEY.pattern}$"}),
+]
+AbsolutePath = Annotated[
+    str, AfterValidator(_text), AfterValidator(_absolute), WithJsonSchema({"type": "string", "pattern": "^/"})
+]
+Secret = Annotated[SecretStr, AfterValidator(_secret), Field(strict=False)]
+WireguardSecret = Annotated[SecretStr, AfterValidator(_wireguard_secret), Field(strict=False)]
+WireguardKey = Annotated[str, AfterValidator(_wireguard_key)]
+Value = Annotated[str, AfterValidator(_text), AfterValidator(_fits)]
+Handle = Annotated[str, AfterValidator(_handle), WithJsonSchema({"type": "string", "pattern": f"^{_HANDLE.pattern}$"})]
+Registry = Annotated[str, AfterValidator(_registry)]
+HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
+Host = Annotated[str, AfterValidator(_host)]
+WebUrl = Annotated[str, AfterValidator(_text), AfterValidator(_web_url)]
+BucketUrl = Annotated[
+    str, AfterValidator(_bucket_url), WithJsonSchema({"type": "string", "pattern": f"^{_BUCKET_URL.pattern}$"})
+]
+Ip = Annotated[str, AfterValidator(_ip)]
+Cidr = Annotated[str, AfterValidator(_cidr)]
+ModuleSource = Annotated[str, AfterValidator(_module_source)]
+Integer = Annotated[int, Field(ge=-_GRAPHQL_INT_MAX - 1, le=_GRAPHQL_INT_MAX)]
+Positive = Annotated[int, Field(ge=1, le=_GRAPHQL_INT_MAX)]
+Natural = Annotated[int, Field(ge=0, le=_GRAPHQL_INT_MAX)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Model(BaseModel):
+    """A part of the language: its fields have the file's names, in camelCase; it takes no others and doesn't change."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        hide_input_in_errors=True,
+    )
+
+
+def plain(value: Any) -> Any:
+    """Plain data of a model, with the file's names and nothing that was left out; secrets included."""
+    if isinstance(value, Model):
+        fields = type(value).model_fields
+        return {
+            fields[name].alias or name: plain(getattr(value, name)) for name in fields if name in value.model_fields_set
+        }
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
