@@ -3,124 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import subprocess
 import time
-import uuid
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pytest
-from deepsquare.compiler import compile_workflow
-from deepsquare.grid.supervisor.accounts import SharedAccount
-from deepsquare.grid.supervisor.folders import JobFolders
-from deepsquare.grid.supervisor.hosts.base import Account
-from deepsquare.grid.supervisor.hosts.local import LocalHost, own_account
-from deepsquare.grid.supervisor.schedulers.base import BatchJob, BatchState, Phase, RefusedError, Scheduler
-from deepsquare.grid.supervisor.schedulers.local.scheduler import Local, stop
-from deepsquare.grid.supervisor.schedulers.slurm.scheduler import Slurm
-from deepsquare.workflow import from_dict
+from deepsquare.grid.supervisor.schedulers.base import Phase, RefusedError
+from deepsquare.grid.supervisor.schedulers.local.scheduler import Local
 
-from tests.cluster import SlurmCluster, new_cluster
-from tests.conftest import open_folder
-from tests.workflows import ROWS, UNTIL_SIGNALLED, Row, Steps, items, launch, own_lines, run, until_up
+from tests.batch import Result, Runner
+from tests.workflows import ROWS, UNTIL_SIGNALLED, Row, items, launch, own_lines, run, until_up
 
 pytestmark = pytest.mark.slurm
-
-_SECONDS = 300
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a workflow ended."""
-
-    phase: Phase
-    code: int
-    lines: list[str]
-
-
-class Runner:
-    """Runs workflows by a scheduler, as the supervisor does."""
-
-    def __init__(self, scheduler: Scheduler, account: Account, folders: JobFolders, root: Path) -> None:
-        self.scheduler, self._account, self._folders, self._root = scheduler, account, folders, root
-
-    async def submit(
-        self, steps: Steps, *, tasks: int = 1, gpus: int = 0, minutes: int = 5, **fields: Any
-    ) -> tuple[str, Path]:
-        """Submit a workflow; its id, and the file of its output."""
-        name = f"0x{uuid.uuid4().hex}"
-        output = self._root / "spool" / f"{name}.out"
-        output.touch(mode=0o600)
-        os.chown(output, self._account.uid, self._account.gid)
-        resources = {"tasks": tasks, "cpusPerTask": 1, "memPerCpu": 50, "gpus": gpus}
-        script = compile_workflow(from_dict({"resources": resources, "steps": steps} | fields))
-        job = BatchJob(
-            name=name,
-            script=script,
-            minutes=minutes,
-            tasks=tasks,
-            cpus_per_task=1,
-            mem_per_cpu_mb=50,
-            gpus=gpus,
-            account=self._account,
-            output=PurePosixPath(output),
-            variables=self._folders.variables(),
-        )
-        return await self.scheduler.submit(job), output
-
-    async def wait(self, *ids: str) -> dict[str, BatchState]:
-        """How these jobs ended."""
-        until = time.monotonic() + _SECONDS
-        while True:
-            found = {state.scheduler_id: state for _, state in await self.scheduler.states()}
-            if all(found[job_id].phase.is_end for job_id in ids):
-                return found
-            assert time.monotonic() < until, {job_id: found[job_id] for job_id in ids}
-            await asyncio.sleep(0.2)
-
-    async def prints(self, output: Path, text: str) -> None:
-        """Wait until a job has printed something."""
-        until = time.monotonic() + 60
-        while text not in output.read_text():
-            assert time.monotonic() < until, output.read_text()
-            await asyncio.sleep(0.1)
-
-
-@pytest.fixture(scope="module")
-def cluster(slurm_host: None) -> Iterator[SlurmCluster]:
-    with new_cluster("--nodes=1", "--cpus=8", "--gpus=2", "--no-accounting") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def account() -> Iterator[str]:
-    name = f"dsq-{uuid.uuid4().hex[:8]}"
-    subprocess.run(["useradd", "--system", "--no-create-home", name], check=True)
-    yield name
-    subprocess.run(["userdel", name], check=True)
-
-
-@pytest.fixture(scope="module", params=["local", "slurm"])
-async def runner(request: pytest.FixtureRequest, account: str) -> AsyncIterator[Runner]:
-    root = open_folder("deepsquare-workflows-")
-    host, entry = LocalHost(), own_account(account)
-    found = Account(account, entry.uid, entry.gid)
-    folders = JobFolders(host, PurePosixPath(root))
-    await folders.prepare()
-    await folders.admit(found)
-    scheduler: Scheduler
-    if request.param == "local":
-        scheduler = Local(root / "scheduler", account=account)
-    else:
-        cluster = request.getfixturevalue("cluster")
-        scheduler = Slurm(host, SharedAccount(found), mark="test", slurm_conf=str(cluster.conf))
-    yield Runner(scheduler, found, folders, root)
-    stop(root / "scheduler")
-    shutil.rmtree(root)
 
 
 @pytest.fixture(scope="module")
@@ -209,9 +102,8 @@ async def test_out_of_time_is_tidied_up_too(runner: Runner) -> None:
 
 
 async def test_nothing_is_left_of_any_of_them(runner: Runner, results: dict[str, Result]) -> None:
-    shared = Path(runner._folders.variables()["DEEPSQUARE_SHARED_ROOT"]) / str(runner._account.uid)
-    assert [path.name for path in shared.iterdir()] == ["started"]
+    assert [path.name for path in runner.shared.iterdir()] == ["started"]
     until = time.monotonic() + 30
-    while subprocess.run(["pgrep", "-u", str(runner._account.uid)], check=False, capture_output=True).returncode == 0:
+    while subprocess.run(["pgrep", "-u", str(runner.account.uid)], check=False, capture_output=True).returncode == 0:
         assert time.monotonic() < until
         await asyncio.sleep(0.2)

@@ -118,6 +118,26 @@ def up(
     runtime: Annotated[Path | None, typer.Option(help="A Python environment to put first on the PATH of jobs.")] = None,
     images: Images = None,
     apptainer: Apptainer = None,
+    enroot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PROGRAM", help="Enroot on the nodes, for containers of jobs. [default: enroot, from their PATH]"
+        ),
+    ] = None,
+    s5cmd: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PROGRAM",
+            help="s5cmd on the nodes, for jobs' data in S3. [default: the one of this environment, put into the shared folder]",
+        ),
+    ] = None,
+    bore: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PROGRAM",
+            help="The client of bore servers on the nodes; it gets the server's secret in BORE_SECRET. [default: dpsproxy]",
+        ),
+    ] = None,
     bind: Annotated[
         list[Path] | None,
         typer.Option(
@@ -171,6 +191,9 @@ def up(
             runtime=runtime.absolute() if runtime else None,
             images=images.absolute() if images else None,
             apptainer=apptainer.absolute() if apptainer else None,
+            enroot=enroot.absolute() if enroot else None,
+            s5cmd=s5cmd.absolute() if s5cmd else None,
+            bore=bore.absolute() if bore else None,
             binds=_binds(bind, is_here=ssh is None) if bind else None,
             without=frozenset(without or ()),
         ),

@@ -10,11 +10,14 @@ sets when it submits; unset, the reference's paths count:
 | DEEPSQUARE_WORLD_TMP_ROOT | /opt/cache/world-tmp | everybody's cache on the shared file system |
 | DEEPSQUARE_DISK_ROOT | /opt/cache/disk | `tmp/user-UID` and `world-tmp`, the same on a node's own disk |
 | DEEPSQUARE_RUNTIME | (none) | a folder whose `bin` comes first on the PATH of steps on the host |
-| DEEPSQUARE_APPTAINER | apptainer | the program that runs containers |
+| DEEPSQUARE_APPTAINER | apptainer | the program that runs containers of Apptainer |
+| DEEPSQUARE_ENROOT | enroot | the program that runs those of Enroot |
+| DEEPSQUARE_S5CMD | s5cmd | the program that moves data from and to S3 |
+| DEEPSQUARE_BORE | dpsproxy | the client of bore servers; a provider's own finds the secret in BORE_SECRET |
 | DEEPSQUARE_IMAGES_ROOT | /cvmfs/containers.deepsquare.run | images that the provider hosts; `.sif` may be left out |
 | DEEPSQUARE_BINDS | (none) | folders of the provider's that containers see too, at the same place; joined by `:` |
 """
 
-from deepsquare.compiler.script import EXIT_STARTED_BEFORE, LATE_BOUND, UnsupportedError, compile_workflow
+from deepsquare.compiler.script import EXIT_STARTED_BEFORE, LATE_BOUND, compile_workflow
 
-__all__ = ["EXIT_STARTED_BEFORE", "LATE_BOUND", "UnsupportedError", "compile_workflow"]
+__all__ = ["EXIT_STARTED_BEFORE", "LATE_BOUND", "compile_workflow"]

@@ -11,8 +11,9 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 from deepsquare.compiler.quoting import quote, write_file
-from deepsquare.compiler.steps import ENVIRONMENT, compile_run
+from deepsquare.compiler.steps import ENVIRONMENT, Runs
 from deepsquare.workflow.models import For, Launch, Resources, Step
+from deepsquare.workflow.modules import ResolvedUse
 
 FUNCTIONS = r"""
 # What steps see: a file that grows in loops and behind failures.
@@ -118,7 +119,17 @@ run() {
         srun=$!
     fi
     join "$!"
+    [ ! -d "$private/enroot" ] || discard "$id"
     check
+}
+# discard FILE: the unpacked images of the step whose number is in it.
+discard() {
+    local step='' folder
+    read -r step <"$1"
+    [ -n "$step" ] || return 0
+    for folder in "$private/enroot/data/$step".*; do
+        [ ! -d "$folder" ] || remove "$folder"
+    done
 }
 # holds NUMBER: whether a step's condition is true; one that is no condition ends this shell. Bash ends with 0 then.
 holds() {
@@ -210,15 +221,54 @@ begin
 """
 """What the lines of a `Flow` call."""
 
+IMAGE_FUNCTIONS = r"""
+# fetch NUMBER: an image of a registry, unless it is there.
+fetch() {
+    told=''
+    go_on
+    /bin/bash "$private/image-$1" &
+    direct=$!
+    join "$!"
+    check
+}
+"""
+"""More of it, for steps whose images are in registries."""
+
+MODULE_FUNCTIONS = r"""
+# open_module NUMBER: from now on what steps leave for later ones is the module's own.
+open_module() {
+    local file=$private/outputs-$1-$BASHPID
+    outer=$DEEPSQUARE_ENV
+    cp "$outer" "$file" || exit 1
+    [ -z "$(tail -c 1 "$file")" ] || echo >>"$file"
+    lines=$(wc -l <"$file")
+    export DEEPSQUARE_ENV=$file
+    with "outputs-$1-scope" DEEPSQUARE_ENV "$file"
+}
+# close_module PREFIX NAME...: of what they left, these reach the steps after the module, with other names.
+close_module() {
+    local prefix=$1 name
+    shift
+    [ -z "$(tail -c 1 "$outer")" ] || echo >>"$outer"
+    for name in "$@"; do
+        tail -n "+$((lines + 1))" "$DEEPSQUARE_ENV" | sed -n "s/^$name=/${prefix}_$name=/p" | tail -n 1 >>"$outer"
+    done
+}
+"""
+"""More of it, for modules that export variables."""
+
 _SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 9: "KILL", 15: "TERM"}
 
 
 class Flow:
     """The steps of one workflow as shell: `files` first, which write what the steps run, then `lines`."""
 
-    def __init__(self, steps: Iterable[Step], job: Resources) -> None:
+    def __init__(self, steps: Iterable[Step], job: Resources, runs: Runs) -> None:
         self.files: list[str] = []
+        self.exports = False
+        """Whether there are modules that export variables."""
         self._job = job
+        self._runs = runs
         self._numbers = itertools.count(1)
         self.lines = self._list(tuple(steps))
 
@@ -228,7 +278,7 @@ class Flow:
             return lines
         names = [step.launch.handle_name for step in steps if step.launch is not None]
         handles = [f"{_handle(name)}='' {_code(name)}=0" for name in names if name is not None]
-        return [*_group("trap finish EXIT", *handles, *lines), "check"]
+        return [*group("trap finish EXIT", *handles, *lines), "check"]
 
     def _step(self, step: Step) -> Iterator[str]:
         for name in step.depends_on:
@@ -254,10 +304,10 @@ class Flow:
             number = next(self._numbers)
             caught = [f'with caught-{number} DEEPSQUARE_ERROR_CODE "$code"', "cancelled=''", *self._list(step.catch)]
             lines = [
-                *_group(*lines),
+                *group(*lines),
                 f"code_{number}=$code",
                 'if [ "$code" -ne 0 ]; then',
-                *_indented(_group(*caught)),
+                *_indented(group(*caught)),
                 # A job that ends is not saved by it.
                 f'    [ -z "$ending" ] || exit "$code_{number}"',
                 "fi",
@@ -266,9 +316,9 @@ class Flow:
         if step.finally_:
             number = next(self._numbers)
             lines = [
-                *_group(*lines),
+                *group(*lines),
                 f"code_{number}=$code",
-                *_group("cancelled=''", *self._list(step.finally_)),
+                *group("cancelled=''", *self._list(step.finally_)),
                 f'[ "$code_{number}" -eq 0 ] || exit "$code_{number}"',
                 "check",
             ]
@@ -277,15 +327,35 @@ class Flow:
     def _body(self, step: Step) -> Iterator[str]:
         if step.run is not None:
             number = next(self._numbers)
-            compiled = compile_run(step.run, self._job, number)
+            compiled = self._runs.compile(step.run, number)
             self.files.append(compiled.files)
+            if compiled.image is not None:
+                yield f"fetch {compiled.image}"
             yield " ".join(["run", str(number), *compiled.options])
         elif step.for_ is not None:
             yield from self._loop(step.for_)
         elif step.launch is not None:
             yield from self._list(step.launch.steps)
+        elif step.use is not None:
+            assert isinstance(step.use, ResolvedUse)
+            yield from self._module(step.use)
         else:
             yield from self._list(step.steps)
+
+    def _module(self, use: ResolvedUse) -> Iterator[str]:
+        number = next(self._numbers)
+        lines = [f"with use-{number} {value.key} {quote(value.value)}" for value in use.inputs()]
+        lines += self._list(use.module.steps)
+        if use.export_env_as is None:
+            # What they leave for later steps is the job's.
+            yield f"scope_{number}=$scope"
+            yield from lines
+            yield f"scope=$scope_{number}"
+            return
+        self.exports = True
+        names = " ".join(output.key for output in use.module.outputs)
+        yield from group(f"open_module {number}", *lines, f"close_module {use.export_env_as} {names}".rstrip())
+        yield "check"
 
     def _loop(self, loop: For) -> Iterator[str]:
         number = next(self._numbers)
@@ -340,7 +410,8 @@ def _launched(launch: Launch, lines: list[str]) -> Iterator[str]:
     yield 'noted "$!"'
 
 
-def _group(*lines: str) -> list[str]:
+def group(*lines: str) -> list[str]:
+    """Lines that may fail, or be ended, without ending the shell they stand in; their exit code is in $code then."""
     return ["told=''", "(", *_indented(["begin", *lines]), ") &", 'join "$!"']
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 
@@ -20,3 +21,8 @@ def write_file(path: str, content: str) -> str:
     while (delimiter := f"END_OF_FILE_{number}") in lines:
         number += 1
     return f"cat >{path} <<'{delimiter}'\n{content}\n{delimiter}\n"
+
+
+def fill(text: str, **values: str) -> str:
+    """`text` with each `__NAME__` as `values` says, in one go: what is put in may have such names itself."""
+    return re.sub(r"__([A-Z]+)__", lambda match: values[match[1]], text)

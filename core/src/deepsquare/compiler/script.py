@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from deepsquare.compiler.containers import obstacle
-from deepsquare.compiler.flow import FUNCTIONS, Flow
+from deepsquare.compiler.flow import FUNCTIONS, IMAGE_FUNCTIONS, MODULE_FUNCTIONS, Flow, group
+from deepsquare.compiler.network import GATEWAY_FUNCTIONS, Networks
 from deepsquare.compiler.quoting import quote, write_file
-from deepsquare.compiler.steps import PASSED_ON
+from deepsquare.compiler.staging import FUNCTIONS as STAGE_FUNCTIONS
+from deepsquare.compiler.staging import SYNC_FUNCTIONS, Staging
+from deepsquare.compiler.steps import PASSED_ON, Runs
 from deepsquare.workflow.models import Resources, Workflow
-from deepsquare.workflow.problems import Location, Problem, WorkflowError, path_text
-from deepsquare.workflow.run import Run
+from deepsquare.workflow.modules import ResolvedUse
+from deepsquare.workflow.problems import Problem, WorkflowError, path_text
 
 LATE_BOUND = (
     "DEEPSQUARE_SHARED_ROOT",
@@ -17,6 +19,9 @@ LATE_BOUND = (
     "DEEPSQUARE_DISK_ROOT",
     "DEEPSQUARE_RUNTIME",
     "DEEPSQUARE_APPTAINER",
+    "DEEPSQUARE_ENROOT",
+    "DEEPSQUARE_S5CMD",
+    "DEEPSQUARE_BORE",
     "DEEPSQUARE_IMAGES_ROOT",
     "DEEPSQUARE_BINDS",
 )
@@ -44,10 +49,15 @@ fi
 
 export STORAGE_PATH="$shared/$SLURM_JOB_NAME.$SLURM_JOB_ID"
 private=$STORAGE_PATH/.deepsquare
+# remove FOLDER: a second time for what a step made read-only.
+remove() {{
+    rm -rf "$1" 2>/dev/null || {{ chmod -R u+rwX "$1"; rm -rf "$1"; }}
+}}
 clean_up() {{
     cd /
-    # Again for what a step made read-only.
-    rm -rf "$STORAGE_PATH" 2>/dev/null || {{ chmod -R u+rwX "$STORAGE_PATH"; rm -rf "$STORAGE_PATH"; }}
+    local process
+    for process in ${{gateways:-}} ${{syncing:-}}; do kill -s TERM "$process" 2>/dev/null; done
+    remove "$STORAGE_PATH"
 }}
 trap clean_up EXIT
 # Before there are steps.
@@ -63,7 +73,7 @@ export DEEPSQUARE_TMP="$DEEPSQUARE_SHARED_TMP"
 export DEEPSQUARE_SHARED_WORLD_TMP="${DEEPSQUARE_WORLD_TMP_ROOT:-/opt/cache/world-tmp}"
 export DEEPSQUARE_DISK_TMP="${DEEPSQUARE_DISK_ROOT:-/opt/cache/disk}/tmp/user-$account"
 export DEEPSQUARE_DISK_WORLD_TMP="${DEEPSQUARE_DISK_ROOT:-/opt/cache/disk}/world-tmp"
-mkdir -p "$private/home" "$DEEPSQUARE_INPUT" "$DEEPSQUARE_OUTPUT" || exit 1
+mkdir -p "$private/home" "$private/images" "$DEEPSQUARE_INPUT" "$DEEPSQUARE_OUTPUT" || exit 1
 # Caches that the provider doesn't offer are no reason to fail: few jobs use them.
 mkdir -p "$DEEPSQUARE_SHARED_TMP" "$DEEPSQUARE_SHARED_WORLD_TMP" "$DEEPSQUARE_DISK_TMP" "$DEEPSQUARE_DISK_WORLD_TMP" 2>/dev/null
 : >"$DEEPSQUARE_ENV"
@@ -95,19 +105,19 @@ _VARIABLES = (
 )
 
 
-class UnsupportedError(WorkflowError):
-    """The workflow is valid, but this version can't run it."""
-
-
 def compile_workflow(workflow: Workflow) -> str:
     """The bash script that runs a workflow inside of an sbatch allocation.
 
     Resources are not in it: the supervisor gives them to sbatch.
 
     Raises:
-        UnsupportedError: a step asks for what this version can't carry out.
+        WorkflowError: a step uses a module that was not fetched (`deepsquare.workflow.modules.resolve`).
     """
-    _check(workflow.located_runs())
+    _refuse_modules(workflow)
+    networks = Networks(workflow)
+    runs = Runs(workflow.resources, networks)
+    flow = Flow(workflow.steps, workflow.resources, runs)
+    stages = Staging(workflow)
     parts = [_HEAD]
     if workflow.enable_logging is False:
         parts.append("exec >/dev/null 2>&1\n")
@@ -117,11 +127,30 @@ def compile_workflow(workflow: Workflow) -> str:
     parts.append(write_file('"$private/environment"', job_env.rstrip("\n")))
     parts.append(f'declare -p {" ".join(_VARIABLES)} >>"$private/environment"\n')
     parts.append(write_file('"$private/passed-on"', PASSED_ON.rstrip("\n")))
-    flow = Flow(workflow.steps, workflow.resources)
     parts.append("\n# What the steps run.\n")
-    parts += flow.files
-    parts += [FUNCTIONS, "\n# The steps.\n", *(f"{line}\n" for line in flow.lines)]
+    parts += [*flow.files, *runs.shared_files(), *stages.files, FUNCTIONS]
+    optional = {
+        IMAGE_FUNCTIONS: runs.fetches,
+        MODULE_FUNCTIONS: flow.exports,
+        STAGE_FUNCTIONS: stages.is_used,
+        SYNC_FUNCTIONS: stages.syncs,
+        GATEWAY_FUNCTIONS: bool(workflow.virtual_networks),
+    }
+    parts += [text for text, is_used in optional.items() if is_used]
+    steps = group(*flow.lines) if stages.syncs else flow.lines
+    lines = [*networks.lines(), *stages.before(), *steps, *stages.behind()]
+    parts += ["\n# The steps.\n", *(f"{line}\n" for line in lines)]
     return "".join(parts)
+
+
+def _refuse_modules(workflow: Workflow) -> None:
+    problems = [
+        Problem(path_text((*place, "use")), "is a module, whose steps the sbatch API fetches; they are not here", "use")
+        for place, step in workflow.located_steps()
+        if step.use is not None and not isinstance(step.use, ResolvedUse)
+    ]
+    if problems:
+        raise WorkflowError(problems)
 
 
 def _resources(resources: Resources) -> str:
@@ -135,15 +164,3 @@ def _resources(resources: Resources) -> str:
         "MEM": cpus * resources.mem_per_cpu,
     }
     return "".join(f"export {name}={value}\n" for name, value in values.items())
-
-
-def _check(runs: list[tuple[Location, Run]]) -> None:
-    for place, run in runs:
-        if run.container is not None:
-            found = obstacle(run)
-            if found is not None:
-                field, text = found
-                raise UnsupportedError([Problem(path_text((*place, *field.split("."))), text, "unsupported")])
-        elif run.shell == "ENTRYPOINT":
-            text = "ENTRYPOINT is a container's, and this step has none"
-            raise UnsupportedError([Problem(path_text((*place, "shell")), text, "unsupported")])

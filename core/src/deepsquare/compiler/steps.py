@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deepsquare.compiler import containers
+from deepsquare.compiler import apptainer, enroot, network
+from deepsquare.compiler.images import Images
 from deepsquare.compiler.quoting import quote, write_file
 from deepsquare.workflow.fields import PROVIDERS_KEYS, SHELLS_KEYS
 from deepsquare.workflow.models import Resources
@@ -35,11 +36,13 @@ shift 2
 """
 """What a script of a step's begins with that sees the customer's variables: `$scope` is the file that they are in."""
 
-# Its arguments are that file, and another that gets the number of the step.
+# Its arguments are the file with the customer's variables, and another that gets the number of the step.
 _BEGIN = """\
 exec 2>&1
-scope=$1
 [ "${SLURM_PROCID:-0}" != 0 ] || printf '%s\\n' "${SLURM_STEP_ID:-}" >"$2"
+"""
+_SCOPE = """\
+scope=$1
 set --
 """
 
@@ -52,22 +55,62 @@ class CompiledRun:
     """Lines that write what it runs, in files of mode 0600, so that it is in no process list."""
     options: list[str]
     """Those of srun."""
+    image: int | None
+    """The number of the image to fetch before."""
 
 
-def compile_run(run: Run, job: Resources, number: int) -> CompiledRun:
-    """One command.
+class Runs:
+    """The commands of one workflow, and what they share: images and networks."""
 
-    Args:
-        run: the step.
-        job: the job's resources, the default of the step's.
-        number: the number in the names of its files.
-    """
-    # Without variables of its own: customers' may have any name. The outputs share a pipe, so that lines stay in order.
-    launch = _BEGIN + (_on_host(run, number) if run.container is None else _in_container(run, number))
-    return CompiledRun(
-        write_file(f'"$private/command-{number}"', run.command) + write_file(f'"$private/step-{number}"', launch),
-        _options(run, job),
-    )
+    def __init__(self, job: Resources, networks: network.Networks) -> None:
+        self._job = job
+        self._networks = networks
+        self._images = Images()
+        self._uses_enroot = False
+        self._uses_namespaces = False
+
+    def shared_files(self) -> list[str]:
+        """Lines that write what several of them use; known when all have been compiled."""
+        files = list(self._images.files)
+        if self._uses_enroot:
+            files.append(enroot.HELPERS)
+        if self._uses_namespaces or self._networks.are_any:
+            files.append(network.ATTACH)
+        return [*files, *self._networks.files()]
+
+    @property
+    def fetches(self) -> bool:
+        """Whether there are images to fetch."""
+        return bool(self._images.files)
+
+    def compile(self, run: Run, number: int) -> CompiledRun:
+        """One command; `number` is the one in the names of its files."""
+        container = run.container
+        image = None if container is None else self._images.number(container)
+        # Without variables of its own: customers' may have any name. The outputs share a pipe, so that lines stay in order.
+        if container is None:
+            main, files = _on_host(run, number), ""
+        elif container.runtime == "apptainer":
+            main, files = apptainer.launch(run, number, image, ENVIRONMENT), ""
+        else:
+            self._uses_enroot = True
+            main, files = enroot.launch(run, number, image), enroot.files(run, number)
+        begin = _BEGIN + _ignored(run)
+        if network.is_needed(run):
+            self._uses_namespaces = True
+            entry = network.entry(run, number, self._networks)
+            files += entry.files + write_file(f'"$private/main-{number}"', _SCOPE + main)
+            text = begin + entry.launch
+        else:
+            text = begin + _SCOPE + main
+        files += write_file(f'"$private/command-{number}"', run.command) + write_file(f'"$private/step-{number}"', text)
+        return CompiledRun(files, _options(run, self._job), image)
+
+
+def _ignored(run: Run) -> str:
+    if run.own_network is None and (run.dns or run.custom_network_interfaces):
+        return "echo 'dns and customNetworkInterfaces count only with network: slirp4netns or pasta; ignored here.'\n"
+    return ""
 
 
 def _on_host(run: Run, number: int) -> str:
@@ -75,13 +118,6 @@ def _on_host(run: Run, number: int) -> str:
     directory = '"$STORAGE_PATH"' if run.work_dir is None else quote(run.work_dir)
     return (
         f'{ENVIRONMENT}cd {directory} || exit\n{step_env}exec {run.shell or "/bin/bash"} "${{0%/*}}/command-{number}"'
-    )
-
-
-def _in_container(run: Run, number: int) -> str:
-    return (
-        f"{containers.prepare(run)}{ENVIRONMENT}{containers.environment(run)}"
-        f'exec "$@" {containers.command(run, number)}'.rstrip()
     )
 
 
@@ -101,4 +137,6 @@ def _options(run: Run, job: Resources) -> list[str]:
         words.append("--gres=none")
     if run.disable_cpu_binding:
         words.append("--cpu-bind=none")
+    if run.mpi is not None:
+        words.append(f"--mpi={run.mpi}")
     return words

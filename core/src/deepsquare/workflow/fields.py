@@ -104,7 +104,9 @@ def _registry(value: str) -> str:
 
 def _host_and_port(value: str) -> str:
     if not _HOST_AND_PORT.fullmatch(value) or not 0 < int(value.rpartition(":")[2]) < 65536:
-        raise PydanticCustomError("endpoint", "is not an address with a port: write HOST:PORT, such as vpn.example:51820")
+        raise PydanticCustomError(
+            "endpoint", "is not an address with a port: write HOST:PORT, such as vpn.example:51820"
+        )
     return value
 
 
@@ -116,9 +118,7 @@ def _host(value: str) -> str:
 
 def _web_url(value: str) -> str:
     if not _WEB_URL.fullmatch(value):
-        raise PydanticCustomError(
-            "url", "is not a URL of the web: http://... or https://..., with spaces as %20"
-        )
+        raise PydanticCustomError("url", "is not a URL of the web: http://... or https://..., with spaces as %20")
     return value
 
 

@@ -7,13 +7,13 @@ import shlex
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from deepsquare.workflow.models import Resources, Run, Workflow
+from deepsquare.workflow.models import Resources, Workflow
 from deepsquare.workflow.problems import Location
-from deepsquare.workflow.run import Container
+from deepsquare.workflow.run import Container, Run
 
 # What Enroot takes (its `docker://[USER@][REGISTRY#]IMAGE[:TAG]`).
 _ENROOT_IMAGE = re.compile(r"[a-z0-9._/-]+(:[A-Za-z0-9._-]+)?")
-_ENROOT_USER = re.compile(r"[A-Za-z0-9_.!~*'()%;:&=+$,-]+")
+_ENROOT_USER = re.compile(r"[A-Za-z0-9_.!~'()%;:&=+$,-]+")
 
 
 def broken_rules(workflow: Workflow) -> Iterator[tuple[Location, str, str]]:
@@ -109,4 +109,5 @@ def _wrong_credentials(container: Container) -> Iterator[tuple[Location, str]]:
     if container.password is not None:
         text = container.password.get_secret_value()
         if not text or text[0] in "$\"'#" or not text.isprintable() or " " in text or "\\" in text:
-            yield ("container", "password"), f"is empty, has a space, a \\ or a control character, or begins with $, # or a quote; {remedy}"
+            what = "is empty, has a space, a \\ or a control character, or begins with $, # or a quote"
+            yield ("container", "password"), f"{what}; {remedy}"

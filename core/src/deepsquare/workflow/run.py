@@ -122,7 +122,9 @@ class Bore(Model):
     @model_validator(mode="after")
     def _one_server(self) -> Bore:
         if (self.address is None) == (self.bore_address is None):
-            raise PydanticCustomError("kind", "needs boreAddress, the bore server as HOST:PORT, and no address beside it")
+            raise PydanticCustomError(
+                "kind", "needs boreAddress, the bore server as HOST:PORT, and no address beside it"
+            )
         if self.bore_address is not None and self.port is not None:
             raise PydanticCustomError("kind", "has the server's port twice: leave out port")
         return self

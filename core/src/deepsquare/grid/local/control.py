@@ -71,13 +71,16 @@ class Settings:
     runtime: Path | None = None
     images: Path | None = None
     apptainer: Path | None = None
+    enroot: Path | None = None
+    s5cmd: Path | None = None
+    bore: Path | None = None
     binds: list[Path] | None = None
     without: frozenset[str] = frozenset()
 
 
 _KEPT = (
     *("context", "scheduler", "cluster", "slurm_conf", "ssh", "partition", "runtime", "account", "account_command"),
-    *("shared_folder", "poll_seconds", "labels", "images", "apptainer", "binds"),
+    *("shared_folder", "poll_seconds", "labels", "images", "apptainer", "enroot", "s5cmd", "bore", "binds"),
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from deepsquare.errors import ConfigError
 from deepsquare.grid.supervisor.hosts.base import Account, Answer, Host
 
-NAMES = ("shared", "persistent", "disk", "world-tmp", "spool")
+NAMES = ("shared", "persistent", "disk", "world-tmp", "spool", "programs")
 """What is made below the folder that jobs get."""
 
 _MARKER_DAYS = 366
@@ -26,6 +26,7 @@ class JobFolders:
     |---|---|
     | `shared/UID`, `persistent/user-UID`, `disk/tmp/user-UID` | one account's, closed to the others |
     | `world-tmp`, `disk/world-tmp` | everybody's |
+    | `programs` | the supervisor's; everybody may run them |
     | `spool` | the supervisor's; jobs reach their own files in it |
 
     What is one account's is made by the supervisor, not by jobs: a folder that everybody may write in could be occupied by others.
@@ -39,6 +40,11 @@ class JobFolders:
     def spool(self) -> PurePosixPath:
         """Where the output of jobs is."""
         return self._root / "spool"
+
+    @property
+    def programs(self) -> PurePosixPath:
+        """Where programs for jobs are."""
+        return self._root / "programs"
 
     def variables(self) -> dict[str, str]:
         """The roots among the late-bound variables of scripts (`deepsquare.compiler`)."""

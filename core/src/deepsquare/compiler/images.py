@@ -1,0 +1,125 @@
+"""The images of containers: where they are, and how those of registries are fetched, once a job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from deepsquare.compiler.quoting import fill, quote, write_file
+from deepsquare.workflow.run import Container
+
+_DOCKER_HUB = "registry-1.docker.io"
+
+# Steps side by side may want the same: a link is made or is there. One whose maker is gone counts for nothing.
+_ONCE = """\
+umask 077
+image=${0%/*}/images/__FILE__
+lock=$image.lock
+child=''
+until ln -s "$$" "$lock" 2>/dev/null; do
+    maker=$(readlink "$lock") && ! kill -0 "$maker" 2>/dev/null && rm -f "$lock"
+    sleep 0.2
+done
+trap 'rm -f "$lock"' EXIT
+[ ! -e "$image" ] || exit 0
+trap '[ -z "$child" ] || kill -s TERM "$child"; exit 143' TERM
+for try in 1 2 3; do
+    fetch &
+    child=$!
+    wait "$child" && break
+    child=''
+    if [ "$try" = 3 ]; then
+        printf 'The image %s could not be fetched.\\n' __NAME__
+        exit 1
+    fi
+    sleep $((try * 2 + RANDOM % 3))
+done
+mv "$image.part" "$image"
+rm -rf "$image.work" "$image.cache" "$image.config"
+"""
+
+_PULL = """\
+# Credentials are the environment's, which nobody else sees.
+fetch() {
+    __CREDENTIALS__export APPTAINER_CACHEDIR="$image.cache" APPTAINER_TMPDIR="$image.work"
+    rm -rf "$image.part" "$image.work" && mkdir -p "$image.work" || return
+    exec "${DEEPSQUARE_APPTAINER:-apptainer}" --silent pull --disable-cache "$image.part" __SOURCE__
+}
+"""
+
+_IMPORT = """\
+fetch() {
+    export ENROOT_CONFIG_PATH="$image.config" ENROOT_CACHE_PATH="$image.cache" ENROOT_DATA_PATH="$image.work"
+    export ENROOT_RUNTIME_PATH="$image.work" ENROOT_TEMP_PATH="$image.work"
+    rm -rf "$image.part" "$image.work"
+    mkdir -p "$image.work" "$image.config" || return
+    __CREDENTIALS__exec "${DEEPSQUARE_ENROOT:-enroot}" import --output "$image.part" __SOURCE__
+}
+"""
+
+
+class Images:
+    """The images that a workflow's steps fetch from registries; `files` write the scripts that do it."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Container, int] = {}
+        self.files: list[str] = []
+
+    def number(self, container: Container) -> int | None:
+        """The number of a container's image: the same for all steps with the same one; None where nothing is to fetch."""
+        if container.deepsquare_hosted or container.image.startswith("/"):
+            return None
+        # What else a container says makes no other image.
+        names = ("image", "registry", "username", "password", "apptainer")
+        key = Container(**{name: getattr(container, name) for name in names})
+        if key not in self._numbers:
+            self._numbers[key] = len(self._numbers) + 1
+            self.files.append(write_file(f'"$private/image-{self._numbers[key]}"', _script(key, self._numbers[key])))
+        return self._numbers[key]
+
+
+def locate(container: Container, number: int | None) -> Iterator[str]:
+    """Shell lines of a step that make `$image` its image, or end it with the reason why there is none."""
+    name = container.image.lstrip("/")
+    if container.deepsquare_hosted:
+        if container.registry:
+            name = f"{container.registry}/{name}"
+        yield f'image="${{DEEPSQUARE_IMAGES_ROOT:-/cvmfs/containers.deepsquare.run}}"/{quote(name)}'
+        yield 'if [ ! -e "$image" ] && [ -e "$image.sif" ]; then image=$image.sif; fi'
+        yield f'if [ ! -e "$image" ]; then printf "This provider has no image %s\\n" {quote(name)}; exit 1; fi'
+    elif number is None:
+        yield f'image="$STORAGE_PATH"/{quote(name)}'
+        yield f'if [ ! -e "$image" ]; then printf "There is no image %s below STORAGE_PATH\\n" {quote(name)}; exit 1; fi'
+    else:
+        yield f'image="${{0%/*}}"/images/{_file(container, number)}'
+
+
+def _file(container: Container, number: int) -> str:
+    return f"{number}.{'sif' if container.runtime == 'apptainer' else 'sqsh'}"
+
+
+def _script(container: Container, number: int) -> str:
+    username = container.username.get_secret_value() if container.username is not None else None
+    password = container.password.get_secret_value() if container.password is not None else None
+    if container.runtime == "apptainer":
+        name = f"{container.registry}/{container.image}" if container.registry else container.image
+        values = {"APPTAINER_DOCKER_USERNAME": username, "APPTAINER_DOCKER_PASSWORD": password}
+        credentials = "".join(f"export {key}={quote(text)}\n    " for key, text in values.items() if text is not None)
+        fetch = _PULL
+    else:
+        # For whom the registry sends asking, which may be another host, the same holds.
+        account = f"login {username} password {password}"
+        text = f"machine {(container.registry or _DOCKER_HUB).partition(':')[0]} {account}\ndefault {account}"
+        credentials = (
+            f'printf "%s\\n" {quote(text)} >"$image.config/.credentials"\n    ' if username and password else ""
+        )
+        name = f"{container.registry}#{container.image}" if container.registry else container.image
+        if username:
+            name = f"{username}@{name}"
+        fetch = _IMPORT
+    return fill(
+        (fetch + _ONCE).rstrip("\n"),
+        FILE=_file(container, number),
+        NAME=quote(container.image),
+        SOURCE=quote(f"docker://{name}"),
+        CREDENTIALS=credentials,
+    )

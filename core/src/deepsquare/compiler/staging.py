@@ -1,0 +1,300 @@
+"""A job's data: what is fetched before its steps, and sent away after them.
+
+Credentials and URLs, which may have tokens in them, come to programs in their environment or in files, never by the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import unquote, urlsplit
+
+from deepsquare.compiler.quoting import fill, quote, write_file
+from deepsquare.workflow.models import Workflow
+from deepsquare.workflow.staging import S3Data
+
+FUNCTIONS = r"""
+# stage WHAT: fetches the job's input, or sends its output away.
+stage() {
+    told=''
+    /bin/bash "$private/stage-$1" &
+    direct=$!
+    join "$!"
+}
+"""
+"""What the lines of `Staging` call, beside those of `flow`."""
+
+SYNC_FUNCTIONS = r"""
+# Sends the output away again and again.
+sync_output() {
+    /bin/bash "$private/sync" &
+    syncing=$!
+}
+stop_syncing() {
+    kill -s TERM "$syncing" 2>/dev/null
+    wait "$syncing" 2>/dev/null
+}
+"""
+"""More of it, for output that is sent all the time."""
+
+# Whoever ends this shell ends what it waits for, too.
+_BEGIN = """\
+umask 077
+LC_ALL=C
+child=''
+trap '[ -z "$child" ] || kill -s TERM "$child" 2>/dev/null; exit 143' TERM
+await() {
+    "$@" &
+    child=$!
+    wait "$child"
+    local code=$?
+    child=''
+    return "$code"
+}
+fail() {
+    printf '%s\\n' "$1"
+    exit 1
+}
+have() { command -v "$1" >/dev/null || fail "This provider can't $2: its nodes have no $1."; }
+# show FOLDER: what is in it.
+show() {
+    (cd "$1" && find . -mindepth 1 ! -type d | sort | sed -n -e '1,100s/^..//p' -e '101s/.*/.../p')
+}
+exec </dev/null 2>&1
+"""
+
+_FETCH_HTTP = """\
+have curl "fetch the input"
+await curl --disable --config "${0%/*}/input.curl" --output "$DEEPSQUARE_INPUT"/__NAME__ || fail "The input could not be fetched."
+"""
+
+_UNPACK = r"""
+in_input() { cd "$DEEPSQUARE_INPUT" && exec "$@"; }
+# unpack FILE: if it is packed, and beside it; it stays.
+unpack() {
+    local magic plain said
+    magic=$(head -c 6 "$1" | od -An -v -tx1 | tr -d ' \n')
+    case $magic in
+    504b0304* | 504b0506*)
+        have unzip "unpack zip files"
+        # 1 is a warning.
+        await unzip -q -o "$1" -d "$DEEPSQUARE_INPUT" || [ "$?" -eq 1 ] || fail "The input could not be unpacked."
+        ;;
+    377abcaf271c)
+        have 7z "unpack 7z files"
+        await in_input 7z x -y -aoa -bd -bso0 -- "$1" || fail "The input could not be unpacked."
+        ;;
+    526172211a07)
+        have unrar "unpack rar files"
+        await in_input unrar x -o+ -y -inul -- "$1" || fail "The input could not be unpacked."
+        ;;
+    *)
+        await tar -C "$DEEPSQUARE_INPUT" -xf "$1" 2>"${0%/*}/said" && return
+        said=$(cat "${0%/*}/said")
+        case $magic in
+        1f8b*) plain=gzip ;;
+        425a68*) plain=bzip2 ;;
+        fd377a585a00) plain=xz ;;
+        28b52ffd*) plain=zstd ;;
+        # A plain file, unless it has the mark of tar.
+        *)
+            [ "$(head -c 262 "$1" | tail -c 5)" = ustar ] || return 0
+            fail "The input could not be unpacked: $said"
+            ;;
+        esac
+        case $said in *'does not look like a tar archive'*) ;; *) fail "The input could not be unpacked: $said" ;; esac
+        have "$plain" "unpack $plain files"
+        case $1 in
+        *.gz | *.bz2 | *.xz | *.zst) ;;
+        *) return 0 ;;
+        esac
+        await "$plain" -d -c "$1" >"${1%.*}" || fail "The input could not be unpacked."
+        ;;
+    esac
+}
+unpack "$DEEPSQUARE_INPUT"/__NAME__
+"""
+
+_S3 = """\
+have "${DEEPSQUARE_S5CMD:-s5cmd}" "use S3"
+# Only what the workflow says: no keys of the node's, no file in a home.
+unset "${!AWS_@}" "${!S3_@}"
+export AWS_ACCESS_KEY_ID=__ID__ AWS_SECRET_ACCESS_KEY=__KEY__ S3_ENDPOINT_URL=__ENDPOINT__
+export AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_CONFIG_FILE=/dev/null AWS_EC2_METADATA_DISABLED=true
+# s5cmd would wait for ever for a store that takes connections and says nothing.
+if command -v curl >/dev/null; then
+    await curl --disable --config "${0%/*}/__NAME__.curl" --max-time 60 --output /dev/null || fail "The store does not answer."
+fi
+# It succeeds with an error when it can't read a file, and leaves out those behind it.
+s3() {
+    await "${DEEPSQUARE_S5CMD:-s5cmd}" --log error --retry-count 5 "$@" 2>"${0%/*}/__NAME__.errors"
+    local code=$?
+    cat "${0%/*}/__NAME__.errors"
+    [ ! -s "${0%/*}/__NAME__.errors" ] || return 1
+    return "$code"
+}
+"""
+
+_FETCH_S3 = """\
+s3 cp --source-region __REGION__ __SOURCE__ "$DEEPSQUARE_INPUT/" || fail "The input could not be fetched."
+"""
+
+_FETCHED = """\
+chmod -R 700 "$DEEPSQUARE_INPUT"
+__MODE__printf 'Input contains:\\n'
+show "$DEEPSQUARE_INPUT"
+"""
+
+_SEND_HTTP = """\
+have curl "send the output"
+printf 'Output contains:\\n'
+show "$DEEPSQUARE_OUTPUT"
+cd "$STORAGE_PATH" || exit
+file=$(find "$DEEPSQUARE_OUTPUT" -type f -print -quit)
+if [ "$(find "$DEEPSQUARE_OUTPUT" -type f -printf . | wc -c)" -ne 1 ]; then
+    have zip "send more than one file of output"
+    file=$STORAGE_PATH/.deepsquare/output.zip
+    await zip -q -r "$file" output || fail "The output could not be packed."
+fi
+await curl --disable --config "${0%/*}/output.curl" --upload-file "$file" --output "${0%/*}/answer" ||
+    fail "The output could not be sent."
+# Where it can be had, if the store says so.
+if [ -s "${0%/*}/answer" ]; then
+    head -c 4096 "${0%/*}/answer"
+    echo
+fi
+"""
+
+_SEND_S3 = """\
+printf 'Output contains:\\n'
+show "$DEEPSQUARE_OUTPUT"
+s3 sync __DELETE__--destination-region __REGION__ "$DEEPSQUARE_OUTPUT/" __TARGET__ || fail "The output could not be sent."
+"""
+
+# Before there is any output nothing is sent: with deleteSync that would only remove what an earlier job has left.
+_SYNC_S3 = """\
+while :; do
+    await sleep 5
+    [ -n "$(find "$DEEPSQUARE_OUTPUT" -mindepth 1 -print -quit)" ] || continue
+    s3 sync __DELETE__--destination-region __REGION__ "$DEEPSQUARE_OUTPUT/" __TARGET__ ||
+        echo "The output could not be sent; it is tried again."
+done
+"""
+
+
+class Staging:
+    """The data of one workflow as shell: `files` write scripts, the lines before and behind the steps run them."""
+
+    def __init__(self, workflow: Workflow) -> None:
+        self.files: list[str] = []
+        self._input = workflow.input
+        self._output = workflow.output
+        self._mode = workflow.input_mode
+        self.syncs = bool(workflow.continuous_output_sync and self._output is not None and self._output.s3 is not None)
+        """Whether the output is sent all the time."""
+        self._write_input()
+        self._write_output()
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there is anything to stage."""
+        return bool(self.files)
+
+    def before(self) -> Iterator[str]:
+        """The lines before the steps."""
+        if self._has_input:
+            yield "stage input"
+            yield "check"
+        if self.syncs:
+            yield "sync_output"
+
+    def behind(self) -> Iterator[str]:
+        """The lines behind the steps, whose exit code is in $code where the output is sent all the time."""
+        if self.syncs:
+            yield "steps_code=$code"
+            yield "stop_syncing"
+            yield "stage output"
+            yield '[ "$steps_code" -eq 0 ] || exit "$steps_code"'
+            yield "check"
+        elif self._has_output:
+            yield "go_on"
+            yield "stage output"
+            yield "check"
+
+    @property
+    def _has_input(self) -> bool:
+        return self._input is not None and (self._input.http is not None or self._input.s3 is not None)
+
+    @property
+    def _has_output(self) -> bool:
+        return self._output is not None and (self._output.http is not None or self._output.s3 is not None)
+
+    def _write_input(self) -> None:
+        data = self._input
+        if data is None:
+            return
+        if data.http is not None:
+            name = quote(file_name(data.http.url))
+            self._write("input.curl", _curl(data.http.url, "fail", "location"))
+            fetch = fill(_FETCH_HTTP + _UNPACK, NAME=name)
+        elif data.s3 is not None:
+            source = quote(f"{data.s3.bucket_url}{data.s3.path}*")
+            fetch = self._s3(data.s3, "input") + fill(_FETCH_S3, REGION=quote(data.s3.region), SOURCE=source)
+        else:
+            return
+        mode = "" if self._mode is None else f'chmod -R {self._mode:03o} "$DEEPSQUARE_INPUT"\n'
+        self._write("stage-input", _BEGIN + fetch + fill(_FETCHED, MODE=mode))
+
+    def _write_output(self) -> None:
+        data = self._output
+        if data is None:
+            return
+        if data.http is not None:
+            self._write("output.curl", _curl(data.http.url, "fail", "location"))
+            self._write("stage-output", _BEGIN + _SEND_HTTP)
+        elif data.s3 is not None:
+            target = f"{data.s3.bucket_url}{data.s3.path}"
+            words = {
+                "DELETE": "--delete " if data.s3.delete_sync else "",
+                "REGION": quote(data.s3.region),
+                # Otherwise s5cmd would take it for a file's name.
+                "TARGET": quote(target if target.endswith("/") else f"{target}/"),
+            }
+            begin = _BEGIN + self._s3(data.s3, "output")
+            self._write("stage-output", begin + fill(_SEND_S3, **words))
+            if self.syncs:
+                self._write("sync", begin + fill(_SYNC_S3, **words))
+
+    def _s3(self, data: S3Data, name: str) -> str:
+        self._write(f"{name}.curl", _curl(data.endpoint_url))
+        return fill(
+            _S3,
+            ID=quote(data.access_key_id.get_secret_value()),
+            KEY=quote(data.secret_access_key.get_secret_value()),
+            ENDPOINT=quote(data.endpoint_url),
+            NAME=name,
+        )
+
+    def _write(self, name: str, text: str) -> None:
+        self.files.append(write_file(f'"$private/{name}"', text.rstrip("\n")))
+
+
+def file_name(url: str) -> str:
+    """The name of a file that is downloaded: the last part of the URL's path, at most 255 bytes."""
+    name = unquote(urlsplit(url).path.rpartition("/")[2], errors="replace").replace("\0", "").rpartition("/")[2]
+    if name in ("", ".", ".."):
+        return "index.html"
+    return name.encode()[-255:].decode(errors="ignore")
+
+
+def _curl(url: str, *options: str) -> str:
+    """A configuration file of curl (curl(1), "--config")."""
+    escaped = url.replace("\\", "\\\\").replace('"', '\\"')
+    # A server that stops talking is given up after a minute.
+    return "\n".join(
+        [
+            f'url = "{escaped}"',
+            *("silent", "show-error", "globoff", 'proto = "=http,https"', 'proto-redir = "=http,https"'),
+            *("connect-timeout = 30", "speed-limit = 1", "speed-time = 60", "retry = 4", "retry-connrefused"),
+            *options,
+        ]
+    )

@@ -1,0 +1,9 @@
+"""stub"""
+
+from __future__ import annotations
+
+from deepsquare.workflow.models import Use
+
+
+class ResolvedUse(Use):
+    pass
