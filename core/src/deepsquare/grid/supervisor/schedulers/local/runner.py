@@ -222,9 +222,13 @@ class _Watch:
 
     def _ask_to_end(self) -> None:
         """SIGTERM, and some time to tidy up."""
-        for process in self._processes():
-            with contextlib.suppress(psutil.Error):
-                process.terminate()
+        processes = self._processes()
+        # Steps hear of it by their srun, and once: many a program takes a second one for impatience.
+        told = {child.pid for process in processes if _is_srun(process) for child in _children(process)}
+        for process in processes:
+            if process.pid not in told:
+                with contextlib.suppress(psutil.Error):
+                    process.terminate()
         until = time.monotonic() + _KILL_WAIT_SECONDS
         while not self._is_bare() and time.monotonic() < until:
             time.sleep(_LOOK_SECONDS)
@@ -273,6 +277,22 @@ def main() -> None:
     os.setsid()
     _adopt_orphans()
     _run(Host(Path(folder), int(uid), int(gid), int(cpus), int(mem_mb)), int(job_id))
+
+
+def _is_srun(process: psutil.Process) -> bool:
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return False
+    return len(words) > 1 and Path(words[1]).name == "srun" and Path(words[0]).name == "bash"
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        found: list[psutil.Process] = process.children(recursive=True)
+    except psutil.Error:
+        return []
+    return found
 
 
 if __name__ == "__main__":

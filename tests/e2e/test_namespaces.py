@@ -1,0 +1,157 @@
+"""Steps with users, groups and networks of their own, by the local scheduler and by real Slurm."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deepsquare.grid.supervisor.schedulers.base import Phase
+
+from tests.batch import Runner
+from tests.workflows import launch, run
+
+pytestmark = pytest.mark.slurm
+
+NETWORKS = ["slirp4netns", "pasta"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tun() -> None:
+    """Open to everybody, as device managers make it: by it networks without root get out."""
+    Path("/dev/net/tun").chmod(0o666)
+
+
+async def prints(runner: Runner, *steps: dict[str, Any], **fields: Any) -> list[str]:
+    result = await runner.run(*steps, **fields)
+    assert result.phase is Phase.COMPLETED, result
+    return result.lines
+
+
+@pytest.mark.parametrize(
+    ("fields", "printed"),
+    [
+        ({"mapUid": 0}, "0 root"),
+        ({"mapUid": 0, "mapGid": 0}, "0 root"),
+        ({"mapUid": 12345, "mapGid": 54321}, "12345 user"),
+        ({"mapUid": 12345, "network": "slirp4netns"}, "12345 user"),
+    ],
+)
+async def test_a_step_sees_the_user_that_it_asks_for(runner: Runner, fields: dict, printed: str) -> None:
+    assert await prints(runner, run('echo "$(id -u) $(id -un)"', **fields)) == [printed]
+
+
+async def test_groups_are_mapped_alone_too(runner: Runner) -> None:
+    lines = await prints(runner, run("id -g; id -u", mapGid=4321))
+    assert lines == ["4321", str(runner.account.uid)]
+
+
+async def test_what_a_mapped_user_makes_is_the_jobs(runner: Runner) -> None:
+    steps = [run("echo hello >file; mkdir closed; chmod 0 closed", mapUid=0), run("cat file; rm file; rmdir closed")]
+    assert await prints(runner, *steps) == ["hello"]
+
+
+async def test_exit_codes_and_variables_pass_through(runner: Runner) -> None:
+    odd = "a b'\n$(x)"
+    result = await runner.run(
+        run('printf "%s|" "$JOB" "$STEP"; exit 7', mapUid=0, network="pasta", env=[{"key": "STEP", "value": odd}]),
+        env=[{"key": "JOB", "value": odd}],
+    )
+    assert (result.code, "\n".join(result.lines)) == (7, f"{odd}|{odd}|")
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+async def test_a_network_of_its_own_has_its_interface_and_a_way_out(runner: Runner, network: str) -> None:
+    look = "sed -n 's/^ *\\([a-z0-9]*\\):.*/\\1/p' /proc/net/dev | sort | tr '\\n' ' '; grep -c net0 /proc/net/route; id -u"
+    lines = await prints(runner, run(look, network=network))
+    assert lines == ["lo net0 2", str(runner.account.uid)]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+async def test_name_servers(runner: Runner, network: str) -> None:
+    lines = await prints(
+        runner,
+        run("cat /etc/resolv.conf", network=network, dns=["192.0.2.53", "2001:db8::53"]),
+        run("cat /etc/resolv.conf", network=network),
+        run("cat /etc/resolv.conf >resolv"),
+    )
+    assert lines == ["nameserver 192.0.2.53", "nameserver 2001:db8::53", "nameserver 169.254.254.3"]
+
+
+async def test_what_needs_a_network_of_its_own_is_told_on_the_hosts(runner: Runner) -> None:
+    lines = await prints(runner, run("echo done", dns=["192.0.2.53"]))
+    assert lines == [
+        "dns and customNetworkInterfaces count only with network: slirp4netns or pasta; ignored here.",
+        "done",
+    ]
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    """The address of a web server in a network namespace that this host reaches."""
+    name = f"dsq-{uuid.uuid4().hex[:8]}"
+    number = int(name[4:6], 16)
+    here, there = f"198.18.{number}.1", f"198.18.{number}.2"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    server = None
+    try:
+        commands = [
+            f"ip link add {name}a type veth peer name {name}b netns {name}",
+            f"ip addr add {here}/30 dev {name}a",
+            f"ip link set {name}a up",
+            f"ip -n {name} addr add {there}/30 dev {name}b",
+            f"ip -n {name} link set {name}b up",
+            f"ip -n {name} link set lo up",
+        ]
+        for command in commands:
+            subprocess.run(command.split(), check=True)
+        script = f"""if True:
+            import http.server
+            class Handler(http.server.BaseHTTPRequestHandler):
+                def do_GET(self):
+                    self.send_response(200)
+                    self.end_headers()
+                    self.wfile.write(b"hello from the site\\n")
+            server = http.server.HTTPServer(("{there}", 8080), Handler)
+            print("up", flush=True)
+            server.serve_forever()"""
+        server = subprocess.Popen(
+            ["ip", "netns", "exec", name, sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+        )
+        assert server.stdout is not None
+        assert server.stdout.readline() == "up\n"
+        yield f"{there}:8080"
+    finally:
+        if server is not None:
+            server.kill()
+            server.wait()
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+async def test_the_world_is_reached_and_the_node_is_not(runner: Runner, network: str, site: str) -> None:
+    # The node's own services on its loopback are none of its business.
+    inside = launch(run("cd /; exec python3 -m http.server --bind 127.0.0.1 48080 >/dev/null 2>&1"))
+    ask = f"curl -s --retry 5 --retry-connrefused {site}; curl -s -m 3 169.254.254.1:48080 || curl -s -m 3 127.0.0.1:48080 || echo no"
+    lines = await prints(runner, inside, run("until curl -s -o /dev/null 127.0.0.1:48080; do sleep 0.1; done"), run(ask, network=network), tasks=2)
+    assert lines == ["hello from the site", "no"]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+async def test_each_task_has_a_network_of_its_own(runner: Runner, network: str) -> None:
+    command = "python3 -c 'import socket, time; s = socket.socket(); s.bind((\"127.0.0.1\", 48081)); print(\"bound\"); time.sleep(2)'"
+    assert await prints(runner, run(command, network=network, resources={"tasks": 2}), tasks=2) == ["bound", "bound"]
+
+
+async def test_cancelled_steps_in_networks_are_told_and_nothing_stays(runner: Runner) -> None:
+    steps = [run("trap 'echo told; exit 3' TERM; echo up; while :; do sleep 0.1; done", network="slirp4netns")]
+    job_id, output = await runner.submit(steps)
+    await runner.prints(output, "up\n")
+    await runner.scheduler.cancel(job_id)
+    result = await runner.result(job_id, output)
+    assert (result.phase, result.lines) == (Phase.CANCELLED, ["up", "told"])
+    subprocess.run(["timeout", "20", "sh", "-c", f"while pgrep -u {runner.account.uid} >/dev/null; do sleep 0.1; done"], check=True)
