@@ -12,7 +12,11 @@ each at most 8 KiB long, begin with a marker and a tag that nobody can guess, an
 | `large SIZE` | the file has more than 1 MiB, and is not sent |
 | `error irregular`, `error unreadable` | it is no file, but a folder, a pipe or the like; or it can't be read |
 
-The tag is only in the step that sends the file, after all others: no command sees it, so that nothing they print is a result.
+The first of them follows a newline, in case the output before it ended without one: otherwise that is an empty line of the log,
+which belongs to nobody.
+
+The tag is only in the step that sends the file, after all others. No command is given it, and also what prints that step's text
+prints no line of the channel: a result is never an accident.
 """
 
 from __future__ import annotations
