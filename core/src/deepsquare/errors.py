@@ -2,6 +2,7 @@
 
 - DeepSquareError
     - WorkflowError             (deepsquare.workflow) the workflow file is not valid
+    - ResultError               (deepsquare.workflow) what a job returned is incomplete, too large or damaged
     - ConfigError               a context, wallet or setting is missing or wrong
     - ConnectionFailedError     a service or the chain can't be reached, after retries
     - ApiError                  a service answered with an error

@@ -1,8 +1,9 @@
-"""What a job is: DeepSquare's workflow file as models, its loading and its validation."""
+"""What a job is: DeepSquare's workflow file as models, its loading and its validation; and how it returns a result."""
 
 from deepsquare.workflow.loading import from_dict, load, parse
 from deepsquare.workflow.models import Resources, Step, Workflow
 from deepsquare.workflow.problems import Problem, WorkflowError
+from deepsquare.workflow.results import ResultError, ResultReader, new_tag, with_result
 from deepsquare.workflow.run import Container, EnvVar, Run, StepResources
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "EnvVar",
     "Problem",
     "Resources",
+    "ResultError",
+    "ResultReader",
     "Run",
     "Step",
     "StepResources",
@@ -17,5 +20,7 @@ __all__ = [
     "WorkflowError",
     "from_dict",
     "load",
+    "new_tag",
     "parse",
+    "with_result",
 ]
