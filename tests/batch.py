@@ -6,7 +6,6 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -39,7 +38,7 @@ class Runner:
     account: Account
     folders: JobFolders
     root: Path
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
     """Late-bound ones, beside the folders'."""
 
     @property
@@ -71,7 +70,7 @@ class Runner:
             gpus=gpus,
             account=self.account,
             output=PurePosixPath(output),
-            variables=self.folders.variables() | dict(self.variables),
+            variables=self.folders.variables() | self.variables,
         )
         return await self.scheduler.submit(job), output
 

@@ -21,9 +21,10 @@ NETWORKS = ["slirp4netns", "pasta"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def tun() -> None:
-    """Open to everybody, as device managers make it: by it networks without root get out."""
+def node() -> None:
+    """What device managers and operators prepare: networks without root get out, and WireGuard has a place for its socket."""
     Path("/dev/net/tun").chmod(0o666)
+    Path("/run/wireguard").mkdir(exist_ok=True)
 
 
 async def prints(runner: Runner, *steps: dict[str, Any], **fields: Any) -> list[str]:
@@ -58,10 +59,10 @@ async def test_what_a_mapped_user_makes_is_the_jobs(runner: Runner) -> None:
 async def test_exit_codes_and_variables_pass_through(runner: Runner) -> None:
     odd = "a b'\n$(x)"
     result = await runner.run(
-        run('printf "%s|" "$JOB" "$STEP"; exit 7', mapUid=0, network="pasta", env=[{"key": "STEP", "value": odd}]),
+        run('printf "%s|\\n" "$JOB" "$STEP"; exit 7', mapUid=0, network="pasta", env=[{"key": "STEP", "value": odd}]),
         env=[{"key": "JOB", "value": odd}],
     )
-    assert (result.code, "\n".join(result.lines)) == (7, f"{odd}|{odd}|")
+    assert (result.code, "\n".join(result.lines)) == (7, f"{odd}|\n{odd}|")
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -136,14 +137,16 @@ def site() -> Iterator[str]:
 async def test_the_world_is_reached_and_the_node_is_not(runner: Runner, network: str, site: str) -> None:
     # The node's own services on its loopback are none of its business.
     inside = launch(run("cd /; exec python3 -m http.server --bind 127.0.0.1 48080 >/dev/null 2>&1"))
-    ask = f"curl -s --retry 5 --retry-connrefused {site}; curl -s -m 3 169.254.254.1:48080 || curl -s -m 3 127.0.0.1:48080 || echo no"
-    lines = await prints(runner, inside, run("until curl -s -o /dev/null 127.0.0.1:48080; do sleep 0.1; done"), run(ask, network=network), tasks=2)
+    wait = run("until curl -s -o /dev/null 127.0.0.1:48080; do sleep 0.1; done")
+    refused = "curl -s -m 3 169.254.254.1:48080 || curl -s -m 3 127.0.0.1:48080 || echo no"
+    ask = run(f"curl -s --retry 5 --retry-connrefused {site}; {refused}", network=network)
+    lines = await prints(runner, inside, wait, ask, tasks=2)
     assert lines == ["hello from the site", "no"]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 async def test_each_task_has_a_network_of_its_own(runner: Runner, network: str) -> None:
-    command = "python3 -c 'import socket, time; s = socket.socket(); s.bind((\"127.0.0.1\", 48081)); print(\"bound\"); time.sleep(2)'"
+    command = 'python3 -c \'import socket, time; s = socket.socket(); s.bind(("127.0.0.1", 48081)); print("bound"); time.sleep(2)\''
     assert await prints(runner, run(command, network=network, resources={"tasks": 2}), tasks=2) == ["bound", "bound"]
 
 
@@ -154,4 +157,116 @@ async def test_cancelled_steps_in_networks_are_told_and_nothing_stays(runner: Ru
     await runner.scheduler.cancel(job_id)
     result = await runner.result(job_id, output)
     assert (result.phase, result.lines) == (Phase.CANCELLED, ["up", "told"])
-    subprocess.run(["timeout", "20", "sh", "-c", f"while pgrep -u {runner.account.uid} >/dev/null; do sleep 0.1; done"], check=True)
+    subprocess.run(
+        ["timeout", "20", "sh", "-c", f"while pgrep -u {runner.account.uid} >/dev/null; do sleep 0.1; done"], check=True
+    )
+
+
+def wireguard_keys() -> tuple[str, str]:
+    """A private key and its public one."""
+    private = subprocess.run(["wg", "genkey"], check=True, capture_output=True, text=True).stdout
+    public = subprocess.run(["wg", "pubkey"], check=True, capture_output=True, text=True, input=private).stdout
+    return private.strip(), public.strip()
+
+
+@pytest.fixture(scope="module")
+def vpn(site: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The interface of a step that reaches a web server at 10.77.0.1 through a real WireGuard, and only through it."""
+    folder = tmp_path_factory.mktemp("vpn")
+    (own, own_public), (peer, peer_public) = wireguard_keys(), wireguard_keys()
+    shared = subprocess.run(["wg", "genpsk"], check=True, capture_output=True, text=True).stdout.strip()
+    namespace = next(
+        name
+        for name in subprocess.run(["ip", "netns"], check=True, capture_output=True, text=True).stdout.split()
+        if name.startswith("dsq-")
+    )
+    (folder / "peer.conf").write_text(
+        f"[Interface]\nAddress = 10.77.0.1/24\nListenPort = 51820\nPrivateKey = {peer}\n"
+        f"[Peer]\nPublicKey = {own_public}\nAllowedIPs = 10.77.0.2/32\nPresharedKey = {shared}\n"
+    )
+    (folder / "peer.conf").chmod(0o600)
+    inside = ["ip", "netns", "exec", namespace]
+    subprocess.run([*inside, "wg-quick", "up", folder / "peer.conf"], check=True, capture_output=True)
+    server = subprocess.Popen(
+        [*inside, sys.executable, "-m", "http.server", "--bind", "10.77.0.1", "--directory", folder, "80"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    (folder / "index.html").write_text("hello from the tunnel\n")
+    yield {
+        "address": ["10.77.0.2/24"],
+        "privateKey": own,
+        "peers": [
+            {
+                "publicKey": peer_public,
+                "preSharedKey": shared,
+                "allowedIPs": ["10.77.0.0/24"],
+                "endpoint": f"{site.partition(':')[0]}:51820",
+                "persistentKeepalive": 25,
+            }
+        ],
+    }
+    server.kill()
+    server.wait()
+    subprocess.run([*inside, "wg-quick", "down", folder / "peer.conf"], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+async def test_a_wireguard_interface(runner: Runner, network: str, vpn: dict[str, Any]) -> None:
+    interfaces = [{"wireguard": vpn}]
+    ask = "curl -s --retry 5 --retry-connrefused -m 20 http://10.77.0.1; grep -c wg0 /proc/net/dev; id -u"
+    lines = await prints(runner, run(ask, network=network, customNetworkInterfaces=interfaces))
+    assert lines == ["hello from the tunnel", "1", str(runner.account.uid)]
+
+
+async def test_a_virtual_network_joins_steps(runner: Runner) -> None:
+    def inside(number: int, command: str) -> dict[str, Any]:
+        interface = {"vnet": {"name": "inner", "address": f"10.88.0.{number}/24"}}
+        return run(command, network="slirp4netns", customNetworkInterfaces=[interface])
+
+    serve = (
+        "echo hello from the other step >index.html; exec python3 -m http.server --bind 10.88.0.2 8000 >/dev/null 2>&1"
+    )
+    ask = "curl -s --retry 20 --retry-delay 1 --retry-connrefused -m 30 http://10.88.0.2:8000; grep -c vnet0 /proc/net/dev"
+    steps = [launch(inside(2, serve)), inside(3, ask)]
+    networks = [
+        {"name": "outer", "gatewayAddress": "10.99.0.1/24"},
+        {"name": "inner", "gatewayAddress": "10.88.0.1/24"},
+    ]
+    assert await prints(runner, *steps, tasks=2, virtualNetworks=networks) == ["hello from the other step", "1"]
+
+
+# Bore's client is in no registry that this machine reaches: this double says what it was asked for.
+BORE = """\
+#!/bin/bash
+printf '%s\\n' "$@" "secret: ${BORE_SECRET:-none}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("bore", "server"),
+    [
+        ({"boreAddress": "bore.example:7000"}, "bore.example:7000"),
+        ({"address": "bore.example"}, "bore.example:2200"),
+        ({"address": "bore.example", "port": 7000}, "bore.example:7000"),
+    ],
+)
+async def test_a_bore_tunnel_by_a_double_of_its_client(runner: Runner, bore: dict, server: str) -> None:
+    program = runner.root / "bore"
+    program.write_text(BORE)
+    program.chmod(0o755)
+    runner.variables["DEEPSQUARE_BORE"] = str(program)
+    interfaces = [{"bore": {"targetPort": 8080, "secret": "it's $secret"} | bore}]
+    lines = await prints(runner, run("sleep 1", network="pasta", customNetworkInterfaces=interfaces))
+    asked = ["--to.addr", server, "--local.addr", "localhost:8080", "--reconnect"]
+    assert lines == [*asked, "secret: it's $secret"]
+
+
+async def test_a_secret_is_never_given_to_a_client_that_would_show_it(runner: Runner) -> None:
+    runner.variables.pop("DEEPSQUARE_BORE", None)
+    interfaces = [{"bore": {"targetPort": 8080, "boreAddress": "bore.example:7000", "secret": "s"}}]
+    result = await runner.run(run("echo never", network="pasta", customNetworkInterfaces=interfaces))
+    assert (result.code, result.lines) == (
+        1,
+        ["This provider's client for bore can't be given a secret without showing it to others on the node."],
+    )

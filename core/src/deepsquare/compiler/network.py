@@ -34,7 +34,7 @@ done
 case $2 in
 slirp4netns) slirp4netns --configure --mtu=65520 --disable-host-loopback --cidr={_NET} "$pid" net0 & ;;
 pasta)
-    pasta --foreground --config-net --no-map-gw --tcp-ports none --udp-ports "$4" --tcp-ns none --udp-ns none --netns "/proc/$pid/ns/net" \\
+    pasta --quiet --foreground --config-net --no-map-gw --tcp-ports none --udp-ports "$4" --tcp-ns none --udp-ns none --netns "/proc/$pid/ns/net" \\
         --userns "/proc/$pid/ns/user" --ns-ifname net0 --address {_ADDRESS} --netmask 24 --gateway {_GATEWAY} \\
         --dns-forward {_DNS} &
     ;;
@@ -153,7 +153,7 @@ printf '%s\\n' "$port" >port
 {
     printf '[Interface]\\nAddress = %s\\nListenPort = %s\\nPrivateKey = %s\\n' "$(cat gateway)" "$port" "$(cat key)"
     number=0
-    while read -r peer; do
+    while read -r peer && [ -n "$peer" ]; do
         wg genkey >"peer-$number.key"
         printf '[Peer]\\nPublicKey = %s\\nAllowedIPs = %s\\n' "$(wg pubkey <"peer-$number.key")" "$peer"
         number=$((number + 1))
