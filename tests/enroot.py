@@ -7,13 +7,16 @@ import shutil
 from pathlib import Path
 
 DOUBLE = Path(__file__).resolve().parent / "doubles" / "enroot"
+IS_DOUBLE = shutil.which("enroot") is None
+KIND = "double" if IS_DOUBLE else "real"
+"""For the ids of tests."""
 _CACHE = Path(os.environ.get("DEEPSQUARE_TEST_CACHE", "/var/cache/deepsquare-tests"))
 
 
 def enroot_program() -> tuple[Path, bool]:
     """Where it is, and whether it is the double; every account may run it."""
     if found := shutil.which("enroot"):
-        return Path(found), False
+        return Path(found), IS_DOUBLE
     program = _CACHE / "enroot-double" / "enroot"
     program.parent.mkdir(parents=True, exist_ok=True)
     # The repository may be closed to the accounts that run jobs. Moved into place, since others may be running it.
@@ -21,4 +24,4 @@ def enroot_program() -> tuple[Path, bool]:
     shutil.copy(DOUBLE, fresh)
     fresh.chmod(0o755)
     fresh.replace(program)
-    return program, True
+    return program, IS_DOUBLE

@@ -13,10 +13,9 @@ import pytest
 
 from tests.accounts import TestAccount, new_account
 from tests.apptainer import IMAGES, grid_options
-from tests.enroot import enroot_program
+from tests.enroot import IS_DOUBLE, KIND, enroot_program
 
-PROGRAM, IS_DOUBLE = enroot_program()
-pytestmark = pytest.mark.parametrize("program", [pytest.param(PROGRAM, id="double" if IS_DOUBLE else "real")])
+pytestmark = pytest.mark.parametrize("enroot", [KIND], indirect=True)
 of_the_double = pytest.mark.skipif(not IS_DOUBLE, reason="the real one prints its usage instead")
 
 
@@ -57,8 +56,8 @@ class Enroot:
 
 
 @pytest.fixture
-def enroot(program: Path, account: TestAccount) -> Enroot:
-    return Enroot(program, account)
+def enroot(account: TestAccount) -> Enroot:
+    return Enroot(enroot_program()[0], account)
 
 
 @pytest.fixture

@@ -11,12 +11,11 @@ import pytest
 
 from tests.accounts import TestAccount, new_account
 from tests.apptainer import grid_options
-from tests.enroot import enroot_program
+from tests.enroot import IS_DOUBLE, KIND, enroot_program
 from tests.images import busybox_root
 from tests.registry import Registry, registry
 
 IMAGE = "team/busybox"
-ENROOT, IS_DOUBLE = enroot_program()
 
 
 @pytest.fixture(scope="module", params=["http", "https"])
@@ -94,7 +93,7 @@ def test_apptainer_trusts_nobody_by_itself(account: TestAccount, served: Registr
 
 class Enroot:
     def __init__(self, account: TestAccount, served: Registry) -> None:
-        self.account, self.served = account, served
+        self.account, self.served, self.program = account, served, enroot_program()[0]
         trust = {"CURL_CA_BUNDLE": str(served.certificate)} if served.certificate else {"ENROOT_ALLOW_HTTP": "yes"}
         self.env = trust | {"ENROOT_RUNTIME_PATH": f"{account.home}/run", "ENROOT_CONFIG_PATH": str(account.home)}
 
@@ -105,7 +104,7 @@ class Enroot:
         file.write_text(f'machine {host} login {user} password "{quoted}"\n')
 
     def __call__(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        return self.account.run(ENROOT, *arguments, env=self.env | env, stdin=subprocess.DEVNULL)
+        return self.account.run(self.program, *arguments, env=self.env | env, stdin=subprocess.DEVNULL)
 
     def pull(self, image: str = f"{IMAGE}:1.0", *, user: str = "tests@") -> subprocess.CompletedProcess[str]:
         self.file = f"{uuid.uuid4().hex[:8]}.sqsh"
@@ -116,7 +115,7 @@ class Enroot:
         return (self.account.home / self.file).exists()
 
 
-@pytest.fixture(params=[pytest.param(None, id="double" if IS_DOUBLE else "real")])
+@pytest.fixture(params=[KIND])
 def enroot(account: TestAccount, served: Registry) -> Enroot:
     return Enroot(account, served)
 
