@@ -107,8 +107,13 @@ def object_store() -> Iterator[ObjectStore]:
         store._client.delete_object(Bucket="first-one", Key="key")
         store._client.delete_bucket(Bucket="first-one")
 
-    with _running(command, try_it):
-        yield store
+    try:
+        with _running(command, try_it):
+            yield store
+    finally:
+        # Where these go is fixed in the program.
+        for name, port in (("master", master_grpc), ("volume", volume_grpc), ("filer", filer_grpc), ("s3", s3_grpc)):
+            Path(f"/tmp/seaweedfs-{name}-grpc-{port}.sock").unlink(missing_ok=True)
 
 
 @contextmanager
