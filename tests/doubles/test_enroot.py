@@ -226,7 +226,7 @@ END
     for added in ("SHLVL", "PWD", "TERM", "OLDPWD", "_"):
         seen.pop(added, None)
     path = seen.pop("PATH", "")
-    assert "sct" not in path
+    assert path != os.environ["PATH"]
     assert seen == {
         "OF_IMAGE": "image",
         "BOTH": "conf",
@@ -310,7 +310,7 @@ def test_a_mount_that_can_not_be_made_fails(enroot: Enroot, box: str) -> None:
     assert (done.returncode, done.stdout) == (1, "")
 
 
-def test_a_links_of_the_image_lead_nowhere_outside(enroot: Enroot, box: str, account: TestAccount) -> None:
+def test_links_of_the_image_lead_nowhere_outside(enroot: Enroot, box: str, account: TestAccount) -> None:
     (account.home / "target").mkdir(exist_ok=True)
     (enroot.root(box) / "trap").symlink_to(account.home / "target")
     conf = enroot.conf(f'mounts() {{ echo "{account.home} /trap/deep none x-create=dir,bind,ro"; }}\n')

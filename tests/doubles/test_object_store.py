@@ -14,7 +14,7 @@ import pytest
 from tests.object_store import ObjectStore, _program, object_store, object_store_double
 from tests.ports import free_port
 
-SECRET_FREE = {"AWS_EC2_METADATA_DISABLED": "true", "PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+_HOST = {"AWS_EC2_METADATA_DISABLED": "true", "PATH": os.environ["PATH"], "HOME": "/nonexistent"}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def new_bucket(store: ObjectStore) -> str:
 def s5cmd(store: ObjectStore, *arguments: str | Path, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [_program("s5cmd"), "--retry-count", "1", *arguments],
-        env=SECRET_FREE | store.env | env,
+        env=_HOST | store.env | env,
         cwd=cwd,
         capture_output=True,
         text=True,
