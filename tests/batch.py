@@ -28,6 +28,9 @@ class Result:
     phase: Phase
     code: int
     lines: list[str]
+    """What its commands printed."""
+    text: str = ""
+    """That, and what programs of the scheduler and shells said."""
 
 
 @dataclass
@@ -47,14 +50,16 @@ class Runner:
         return Path(self.folders.variables()["DEEPSQUARE_SHARED_ROOT"]) / str(self.account.uid)
 
     async def submit(
-        self, steps: Steps, *, tasks: int = 1, gpus: int = 0, minutes: int = 5, **fields: Any
+        self, steps: Steps, *, tasks: int = 1, gpus: int = 0, mem_mb: int = 50, minutes: int = 5, **fields: Any
     ) -> tuple[str, Path]:
         """Submit a workflow; its id, and the file of its output."""
-        resources = {"tasks": tasks, "cpusPerTask": 1, "memPerCpu": 50, "gpus": gpus}
+        resources = {"tasks": tasks, "cpusPerTask": 1, "memPerCpu": mem_mb, "gpus": gpus}
         script = compile_workflow(from_dict({"resources": resources, "steps": steps} | fields))
-        return await self.submit_script(script, tasks=tasks, gpus=gpus, minutes=minutes)
+        return await self.submit_script(script, tasks=tasks, gpus=gpus, mem_mb=mem_mb, minutes=minutes)
 
-    async def submit_script(self, script: str, *, tasks: int = 1, gpus: int = 0, minutes: int = 5) -> tuple[str, Path]:
+    async def submit_script(
+        self, script: str, *, tasks: int = 1, gpus: int = 0, mem_mb: int = 50, minutes: int = 5
+    ) -> tuple[str, Path]:
         """Submit a compiled workflow; its id, and the file of its output."""
         name = f"0x{uuid.uuid4().hex}"
         output = self.root / "spool" / f"{name}.out"
@@ -66,7 +71,7 @@ class Runner:
             minutes=minutes,
             tasks=tasks,
             cpus_per_task=1,
-            mem_per_cpu_mb=50,
+            mem_per_cpu_mb=mem_mb,
             gpus=gpus,
             account=self.account,
             output=PurePosixPath(output),
@@ -87,7 +92,8 @@ class Runner:
     async def result(self, job_id: str, output: Path) -> Result:
         """How a job ended that was submitted."""
         state = (await self.wait(job_id))[job_id]
-        return Result(state.phase, state.exit_code, own_lines(output.read_text()))
+        text = output.read_text()
+        return Result(state.phase, state.exit_code, own_lines(text), text)
 
     async def run(self, *steps: dict[str, Any], **fields: Any) -> Result:
         """Run a workflow to its end."""

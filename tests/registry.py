@@ -180,7 +180,7 @@ def _make_certificate(folder: Path) -> Path:
 
 
 @contextmanager
-def registry(*, https: bool = False) -> Iterator[Registry]:
+def registry(*, https: bool = False, password: str = PASSWORD) -> Iterator[Registry]:
     """A registry that answers; with `https` under a certificate of its own, which only those trust who are told of it."""
     program = shutil.which("docker-registry")
     if program is None:
@@ -189,7 +189,7 @@ def registry(*, https: bool = False) -> Iterator[Registry]:
     folder = Path(tempfile.mkdtemp(prefix="deepsquare-registry-", dir="/tmp"))
     folder.chmod(0o711)
     address = f"127.0.0.1:{free_port()}"
-    made = Registry(address, folder, certificate=_make_certificate(folder) if https else None)
+    made = Registry(address, folder, password=password, certificate=_make_certificate(folder) if https else None)
     (folder / "htpasswd").write_text(f"{made.user}:{_bcrypt(made.password)}\n")
     (folder / "store").mkdir(mode=0o700)
     tls = {"certificate": str(made.certificate), "key": str(folder / "key.pem")} if https else {}

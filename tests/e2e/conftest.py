@@ -18,9 +18,11 @@ from deepsquare.grid.supervisor.schedulers.base import Scheduler
 from deepsquare.grid.supervisor.schedulers.local.scheduler import Local, stop
 from deepsquare.grid.supervisor.schedulers.slurm import Slurm
 
+from tests.apptainer import grid_options
 from tests.batch import Runner
 from tests.cluster import SlurmCluster, new_cluster
 from tests.conftest import open_folder
+from tests.enroot import enroot_program
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,14 @@ async def runner(request: pytest.FixtureRequest, account: str) -> AsyncIterator[
     else:
         cluster = request.getfixturevalue("cluster")
         scheduler = Slurm(host, SharedAccount(found), mark="test", slurm_conf=str(cluster.conf))
-    yield Runner(scheduler, found, folders, root, {"DEEPSQUARE_S5CMD": str(s5cmd)})
+    enroot, _ = enroot_program()
+    grid = dict(zip(*[iter(grid_options("busybox"))] * 2, strict=True))
+    programs = {
+        "DEEPSQUARE_S5CMD": s5cmd,
+        "DEEPSQUARE_ENROOT": enroot,
+        "DEEPSQUARE_APPTAINER": grid["--apptainer"],
+        "DEEPSQUARE_IMAGES_ROOT": grid["--images"],
+    }
+    yield Runner(scheduler, found, folders, root, {name: str(path) for name, path in programs.items()})
     stop(root / "scheduler")
     shutil.rmtree(root)

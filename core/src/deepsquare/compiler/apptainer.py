@@ -32,7 +32,10 @@ def _prepare(run: Run, image: int | None) -> str:
     options = ["--silent", verb, "--no-eval", "--contain", "--workdir", '"$STORAGE_PATH/.deepsquare/container"']
     if not container.read_only_root_fs:
         options.append("--writable-tmpfs")
-    if not container.mount_home:
+    if container.mount_home:
+        # A second time, since it may lie in /tmp, which is mounted over the first.
+        options += ["--home", '"$HOME:$HOME"', "--bind", '"$HOME"']
+    else:
         options += ["--home", f'"$STORAGE_PATH/.deepsquare/home:{HOME}"']
     options += ["--pwd", quote(run.work_dir or ROOT), "--bind", f'"$STORAGE_PATH:{ROOT}"']
     lines = [

@@ -23,11 +23,12 @@ trap 'rm -f "$lock"' EXIT
 [ ! -e "$image" ] || exit 0
 trap '[ -z "$child" ] || kill -s TERM "$child"; exit 143' TERM
 for try in 1 2 3; do
-    fetch &
+    fetch >"$image.log" 2>&1 &
     child=$!
     wait "$child" && break
     child=''
     if [ "$try" = 3 ]; then
+        cat "$image.log"
         printf 'The image %s could not be fetched.\\n' __NAME__
         exit 1
     fi
