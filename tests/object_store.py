@@ -94,7 +94,7 @@ def object_store() -> Iterator[ObjectStore]:
             # It would tell its makers about itself.
             "-master.telemetry=false",
             *(f"-master.port={master}", f"-master.port.grpc={master_grpc}", "-master.volumeSizeLimitMB=64"),
-            *(f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}", "-volume.max=50"),
+            *(f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}", "-volume.max=2000"),
             *("-filer", f"-filer.port={filer}", f"-filer.port.grpc={filer_grpc}", f"-filer.localSocket={folder}/filer"),
             *("-s3", f"-s3.port={s3}", f"-s3.port.grpc={s3_grpc}", f"-s3.config={folder}/s3.json"),
             *(f"-s3.localSocket={folder}/s3", "-s3.port.iceberg=0", "-s3.port.lance=0"),

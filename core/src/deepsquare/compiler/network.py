@@ -34,7 +34,8 @@ done
 case $2 in
 slirp4netns) slirp4netns --configure --mtu=65520 --disable-host-loopback --cidr={_NET} "$pid" net0 & ;;
 pasta)
-    pasta --quiet --foreground --config-net --no-map-gw --tcp-ports none --udp-ports "$4" --tcp-ns none --udp-ns none --netns "/proc/$pid/ns/net" \\
+    pasta --quiet --foreground --config-net --no-map-gw --tcp-ns none --udp-ns none --tcp-ports none --udp-ports "$4" \\
+        --netns "/proc/$pid/ns/net" \\
         --userns "/proc/$pid/ns/user" --ns-ifname net0 --address {_ADDRESS} --netmask 24 --gateway {_GATEWAY} \\
         --dns-forward {_DNS} &
     ;;

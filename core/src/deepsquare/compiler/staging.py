@@ -71,43 +71,40 @@ _UNPACK = r"""
 in_input() { cd "$DEEPSQUARE_INPUT" && exec "$@"; }
 # unpack FILE: if it is packed, and beside it; it stays.
 unpack() {
-    local magic plain said
+    local magic plain='' said
     magic=$(head -c 6 "$1" | od -An -v -tx1 | tr -d ' \n')
     case $magic in
     504b0304* | 504b0506*)
         have unzip "unpack zip files"
         # 1 is a warning.
         await unzip -q -o "$1" -d "$DEEPSQUARE_INPUT" || [ "$?" -eq 1 ] || fail "The input could not be unpacked."
+        return
         ;;
     377abcaf271c)
         have 7z "unpack 7z files"
         await in_input 7z x -y -aoa -bd -bso0 -- "$1" || fail "The input could not be unpacked."
+        return
         ;;
     526172211a07)
         have unrar "unpack rar files"
         await in_input unrar x -o+ -y -inul -- "$1" || fail "The input could not be unpacked."
+        return
         ;;
-    *)
-        await tar -C "$DEEPSQUARE_INPUT" -xf "$1" 2>"${0%/*}/said" && return
-        said=$(cat "${0%/*}/said")
-        case $magic in
-        1f8b*) plain=gzip ;;
-        425a68*) plain=bzip2 ;;
-        fd377a585a00) plain=xz ;;
-        28b52ffd*) plain=zstd ;;
-        # A plain file, unless it has the mark of tar.
-        *)
-            [ "$(head -c 262 "$1" | tail -c 5)" = ustar ] || return 0
-            fail "The input could not be unpacked: $said"
-            ;;
-        esac
-        case $said in *'does not look like a tar archive'*) ;; *) fail "The input could not be unpacked: $said" ;; esac
-        have "$plain" "unpack $plain files"
-        case $1 in
-        *.gz | *.bz2 | *.xz | *.zst) ;;
-        *) return 0 ;;
-        esac
-        await "$plain" -d -c "$1" >"${1%.*}" || fail "The input could not be unpacked."
+    1f8b*) plain=gzip ;;
+    425a68*) plain=bzip2 ;;
+    fd377a585a00) plain=xz ;;
+    28b52ffd*) plain=zstd ;;
+    esac
+    [ -z "$plain" ] || have "$plain" "unpack $plain files"
+    # The mark of tar, which old archives don't have.
+    said=$(${plain:-cat} ${plain:+-dc} <"$1" 2>/dev/null | head -c 262 | tail -c 5 | tr -d '\0')
+    case $said:$1 in
+    ustar:* | *.tar | *.tar.* | *.tgz | *.tbz2 | *.txz)
+        await tar -C "$DEEPSQUARE_INPUT" -xf "$1" || fail "The input could not be unpacked."
+        ;;
+    *.gz | *.bz2 | *.xz | *.zst)
+        [ -n "$plain" ] || return 0
+        await "$plain" -dc "$1" >"${1%.*}" || fail "The input could not be unpacked."
         ;;
     esac
 }
@@ -139,10 +136,12 @@ s3 cp --source-region __REGION__ __SOURCE__ "$DEEPSQUARE_INPUT/" || fail "The in
 """
 
 _FETCHED = """\
-chmod -R 700 "$DEEPSQUARE_INPUT"
-__MODE__printf 'Input contains:\\n'
+# allow MODE: what is in a folder before the folder, which may be closed by it; not what links lead to.
+allow() { find "$DEEPSQUARE_INPUT" -depth ! -type l -exec chmod "$1" {} +; }
+allow 700
+printf 'Input contains:\\n'
 show "$DEEPSQUARE_INPUT"
-"""
+__MODE__"""
 
 _SEND_HTTP = """\
 have curl "send the output"
@@ -241,7 +240,7 @@ class Staging:
             fetch = self._s3(data.s3, "input") + fill(_FETCH_S3, REGION=quote(data.s3.region), SOURCE=source)
         else:
             return
-        mode = "" if self._mode is None else f'chmod -R {self._mode:03o} "$DEEPSQUARE_INPUT"\n'
+        mode = "" if self._mode is None else f"allow {self._mode:03o}\n"
         self._write("stage-input", _BEGIN + fetch + fill(_FETCHED, MODE=mode))
 
     def _write_output(self) -> None:

@@ -1,9 +1,0 @@
-"""stub"""
-
-from __future__ import annotations
-
-from deepsquare.workflow.models import Use
-
-
-class ResolvedUse(Use):
-    pass
