@@ -6,12 +6,16 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
+from deepsquare.client.sbatch import WorkflowRejectedError, submit_workflow
+from deepsquare.grid.sbatch_api import SbatchApi
 from deepsquare.grid.sbatch_api import modules as modules_file
 from deepsquare.grid.sbatch_api.addresses import Finder, is_public
 from deepsquare.grid.sbatch_api.git import one_line
@@ -446,3 +450,80 @@ def test_reasons_are_one_clean_line() -> None:
     )
     assert one_line("") == "no reason is given"
     assert len(one_line("fatal: " + "x" * 1000)) == 200
+
+
+MODULE = """\
+name: greet
+minimumResources: {tasks: 1, cpusPerTask: 1, memPerCpu: 1, gpus: 0}
+inputs: [{key: WHO, description: whom}]
+steps:
+  - run: {command: echo hello}
+  {{- .Step.Use.Steps | toYaml | nindent 2 }}
+"""
+
+
+class TestTheApi:
+    """Workflows that use modules, as clients submit them."""
+
+    @pytest.fixture
+    async def url(self, chain, modules: GitModules, tmp_path: Path):
+        service = SbatchApi(chain=chain, state_dir=tmp_path / "api", logger_endpoint="l:1", modules=modules)
+        async with service:
+            yield f"http://127.0.0.1:{service.port}/graphql"
+
+    def job(self, workflow: dict, **fields: object) -> dict:
+        return workflow | {"steps": [{"use": {"source": f"{SOURCE}@v1"} | fields}]}
+
+    async def test_a_module_is_fetched(self, url, workflow, customer, repository: Repository, modules: GitModules):
+        repository.commit({"module.yaml": MODULE})
+        repository.git("tag", "v1")
+        assert await submit_workflow(url, self.job(workflow, steps=[{"name": "child"}]), customer)
+        shutil.rmtree(repository.path)
+        # It is known by now.
+        assert modules.fetch(f"{SOURCE}@v1").text == MODULE
+
+    async def test_what_is_wrong_is_told_with_its_place(self, url, workflow, customer, repository: Repository):
+        repository.commit({"module.yaml": MODULE})
+        with pytest.raises(WorkflowRejectedError) as caught:
+            await submit_workflow(url, self.job(workflow), customer)
+        (problem,) = caught.value.problems
+        assert problem.startswith("steps[0].use.source: ")
+        assert "has no tag or branch v1" in problem
+        repository.git("tag", "v1")
+        with pytest.raises(WorkflowRejectedError) as caught:
+            await submit_workflow(url, self.job(workflow, args=[{"key": "WHOM", "value": "x"}]), customer)
+        (problem,) = caught.value.problems
+        assert problem.startswith("steps[0].use.args[0].key: ")
+        assert "did you mean WHO?" in problem
+
+    async def test_modules_of_a_module_are_looked_at(self, url, workflow, repository: Repository):
+        repository.commit({"module.yaml": MODULE})
+        module = {"name": "a", "description": "b", "minimumResources": workflow["resources"]}
+        query = "mutation($module: Module!) { validate(module: $module) }"
+        async with httpx.AsyncClient() as http:
+            for source, answer in ((SOURCE, "valid"), (f"{SOURCE}@v9", "has no tag or branch v9")):
+                variables = {"module": module | {"steps": [{"use": {"source": source}}]}}
+                response = await http.post(url, json={"query": query, "variables": variables})
+                assert answer in response.json()["data"]["validate"]
+
+
+def test_the_command_compiles_with_modules_and_validates_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    file = tmp_path / "job.yaml"
+    file.write_text(
+        "resources: {tasks: 1, cpusPerTask: 1, memPerCpu: 1, gpus: 0}\nsteps: [{use: {source: 127.0.0.1/a/b}}]\n"
+    )
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        code = "from deepsquare.cli import main; main()"
+        return subprocess.run(
+            [sys.executable, "-c", code, "workflow", *arguments, str(file)], capture_output=True, text=True, check=False
+        )
+
+    assert run("validate").stdout == f"{file} is valid\n"
+    result = run("compile")
+    assert result.returncode == 1
+    assert "steps[0].use.source: module 127.0.0.1/a/b: 127.0.0.1 is an address" in result.stderr
+    assert "Traceback" not in result.stderr
