@@ -63,7 +63,7 @@ class Git:
         most_bytes: int,
         is_closed: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`folder` is empty; `until` is on the monotonic clock; `config` are settings NAME=VALUE of these calls alone.
+        """`folder` is made; `until` is on the monotonic clock; `config` are settings NAME=VALUE of these calls alone.
 
         Raises:
             ModuleError: git is missing or too old.
@@ -75,7 +75,7 @@ class Git:
         self._most_bytes = most_bytes
         self._is_closed = is_closed
         self._home = folder / "home"
-        self._home.mkdir()
+        self._home.mkdir(parents=True)
         self.run("init", "--quiet", "--bare", "--template=", "--", str(folder / "git"))
 
     def run(self, *arguments: str, given: str = "", config: Sequence[str] | None = None) -> bytes:

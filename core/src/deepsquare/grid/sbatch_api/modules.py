@@ -165,16 +165,10 @@ class GitModules:
         self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._tidy_up()
         with tempfile.TemporaryDirectory(prefix="fetch-", dir=self._cache, ignore_cleanup_errors=True) as name:
-            url, config = self._remote(wanted, Path(name), until)
-            git = Git(
-                Path(name),
-                until=until,
-                config=config,
-                most_bytes=self._most_pack_bytes,
-                is_closed=self._closed.is_set,
-            )
+            folder = Path(name)
+            url, config = self._remote(wanted, folder, until)
             if commit is None:
-                commit = self._look_up(git, url, wanted)
+                commit = self._look_up(self._git(folder / "look", config, until), url, wanted)
                 with self._lock:
                     self._commits.pop(_key(wanted), None)
                     self._commits[_key(wanted)] = (commit, time.monotonic())
@@ -182,6 +176,8 @@ class GitModules:
                         del self._commits[next(iter(self._commits))]
                 if (text := self._kept(wanted, commit)) is not None:
                     return FetchedModule(text, commit)
+            # A repository of its own: where the history is already, git would take the commit for complete.
+            git = self._git(folder / "fetch", config, until)
             git.run(
                 *("fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "--filter=blob:limit=1m"),
                 *("--no-recurse-submodules", "--", url, commit),
@@ -189,6 +185,9 @@ class GitModules:
             text = _read(git, wanted, commit)
         self._keep(wanted, commit, text)
         return FetchedModule(text, commit)
+
+    def _git(self, folder: Path, config: list[str], until: float) -> Git:
+        return Git(folder, until=until, config=config, most_bytes=self._most_pack_bytes, is_closed=self._closed.is_set)
 
     def _remote(self, wanted: Source, folder: Path, until: float) -> tuple[str, list[str]]:
         """The repository's URL, and the settings with which git reaches it and nothing else."""
