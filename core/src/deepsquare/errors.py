@@ -2,6 +2,8 @@
 
 - DeepSquareError
     - WorkflowError             (deepsquare.workflow) the workflow file is not valid
+    - TemplateError             (deepsquare.workflow.templates) the template of a module is not valid
+    - ModuleError               (deepsquare.workflow.modules) a module can't be fetched
     - ConfigError               a context, wallet or setting is missing or wrong
     - ConnectionFailedError     a service or the chain can't be reached, after retries
     - ApiError                  a service answered with an error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -433,9 +434,19 @@ def test_a_name_with_one_private_address_is_refused(addresses: list[str], tmp_pa
 
     modules = GitModules(tmp_path, getaddrinfo=getaddrinfo)
     assert refusal(modules, "git.example/a/b") == (
-        "git.example has an address that is not public; modules come from public servers only"
+        "git.example has no address, or one that is not public; modules come from public servers only"
     )
     assert asked == [("git.example", 443)]
+
+
+def test_a_name_without_an_address_is_told_like_one_with_a_private_one(tmp_path: Path) -> None:
+    def getaddrinfo(*_: object, **__: object) -> list:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    modules = GitModules(tmp_path, getaddrinfo=getaddrinfo)
+    assert refusal(modules, "git.example/a/b") == (
+        "git.example has no address, or one that is not public; modules come from public servers only"
+    )
 
 
 def test_a_lookup_that_takes_too_long_is_given_up() -> None:
@@ -526,5 +537,5 @@ def test_the_command_compiles_with_modules_and_validates_without(
     assert run("validate").stdout == f"{file} is valid\n"
     result = run("compile")
     assert result.returncode == 1
-    assert "steps[0].use.source: module 127.0.0.1/a/b: 127.0.0.1 is an address" in result.stderr
+    assert f"{file}: steps[0].use.source: module 127.0.0.1/a/b: 127.0.0.1 is an address" in result.stderr
     assert "Traceback" not in result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from deepsquare.workflow.models import Workflow
 from deepsquare.workflow.module_data import template_data
 from deepsquare.workflow.modules import FetchedModule, Module, ModuleError, ResolvedUse, resolve
 from deepsquare.workflow.run import EnvVar
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -385,13 +388,64 @@ def test_a_module_is_never_in_a_file(job, problems_of) -> None:
 
 def test_deep_modules_are_carried_through(job) -> None:
     def deep(inner: str) -> str:
-        return HEAD + "steps: " + "[{steps: " * 20 + f"[{inner}]" + "}]" * 20 + "\n"
+        return HEAD + "steps: " + "[{steps: " * 22 + f"[{inner}]" + "}]" * 22 + "\n"
 
     texts = {f"m{n}": deep(f"{{use: {{source: git.example/a/m{n + 1}}}}}") for n in range(4)} | {
         "m4": deep("{name: end}")
     }
     workflow = resolved(job(steps=[use("m0")]), **texts)
     assert [step.name for _, step in workflow.located_steps()][-1] == "end"
+
+
+TOKENS = (
+    *(
+        "name: a",
+        "minimumResources: {tasks: 1, cpusPerTask: 1, memPerCpu: 1, gpus: 0}",
+        "steps:",
+        "inputs: []",
+        "- ",
+        "\n",
+    ),
+    *(
+        "  ",
+        "use: {source: git.example/a/m}",
+        "run: {command: a}",
+        "{{ .Step.Use.Steps | toYaml | nindent 2 }}",
+        "{{- ",
+        "}}",
+    ),
+    *(
+        "{{ range .Job.Steps }}",
+        "{{ end }}",
+        "{{ .Step.Name }}",
+        "*a",
+        "&a",
+        "[",
+        "]",
+        "{",
+        "}",
+        ":",
+        "'",
+        '"',
+        "\0",
+        "\t",
+        "é",
+    ),
+)
+
+
+@settings(deadline=2000, max_examples=200)
+@given(
+    st.text() | st.lists(st.sampled_from(TOKENS), max_size=20).map("".join),
+    st.lists(st.sampled_from(TOKENS), max_size=6).map("".join),
+)
+def test_any_module_is_resolved_or_refused(text: str, more: str) -> None:
+    step = use("m", steps=[{"name": "child"}])
+    resources = {"tasks": 1, "cpusPerTask": 1, "memPerCpu": 1, "gpus": 0}
+    workflow = from_dict({"resources": resources, "steps": [step]})
+    for module in (text, SIMPLE + more, PLACE + text):
+        with contextlib.suppress(WorkflowError):
+            assert isinstance(resolve(workflow, Modules(m=module)).steps[0].use, ResolvedUse)
 
 
 def test_defaults_fit_the_environment() -> None:

@@ -41,7 +41,7 @@ def compile_(file: File) -> None:
     from deepsquare.workflow import load
     from deepsquare.workflow.modules import resolve
 
-    print(compile_workflow(resolve(load(file), _fetch)), end="")
+    print(compile_workflow(resolve(load(file), _fetch, str(file))), end="")
 
 
 def _fetch(source: str) -> FetchedModule:

@@ -102,8 +102,8 @@ Fetch = Callable[[str], FetchedModule]
 """Fetches the module of a source; raises ModuleError."""
 
 
-def resolve(workflow: Workflow, fetch: Fetch) -> Workflow:
-    """The workflow with each `use` made a ResolvedUse; one that uses nothing is given back as it is.
+def resolve(workflow: Workflow, fetch: Fetch, source: str = "the workflow") -> Workflow:
+    """The workflow with each `use` made a ResolvedUse; one that uses nothing is given back as it is. `source` names it in errors.
 
     Raises:
         WorkflowError: a module can't be fetched, is not valid, or doesn't fit the job or the step that uses it. Each problem has
@@ -111,11 +111,13 @@ def resolve(workflow: Workflow, fetch: Fetch) -> Workflow:
     """
     if all(step.use is None for _, step in workflow.located_steps()):
         return workflow
-    resolver = _Resolver(workflow, fetch)
-    steps = resolver.resolved_steps(workflow.steps, _Context(("steps",)))
+    try:
+        steps = _Resolver(workflow, fetch).resolved_steps(workflow.steps, _Context(("steps",)))
+    except WorkflowError as error:
+        raise WorkflowError(error.problems, source) from None
     resolved = workflow.model_copy(update={"steps": steps})
     if broken := list(_broken_by_modules(resolved)):
-        raise WorkflowError(broken)
+        raise WorkflowError(broken, source)
     return resolved
 
 

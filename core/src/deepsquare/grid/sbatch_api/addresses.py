@@ -142,7 +142,7 @@ class Finder:
             raise ModuleError(
                 f"{host} redirects to port {port}; only {HTTPS_PORT} and what the source names are allowed"
             )
-        error = f"{host} has no address"
+        error = ""
         for address in self._addresses(host, port, until)[:_MOST_ADDRESSES]:
             repository = Repository(url, host, port, address)
             try:
@@ -151,7 +151,7 @@ class Finder:
                 error = f"{host} can't be reached: {_reason(failure)}"
             except (httpx.HTTPError, httpx.InvalidURL) as failure:
                 raise ModuleError(f"{host} did not answer as a git server: {type(failure).__name__}") from None
-        raise ModuleError(f"{error}; try again, or look whether the server is right")
+        raise ModuleError(f"{error}; try again, or look whether the source is right")
 
     def _addresses(self, host: str, port: int, until: float) -> list[str]:
         lookup = self._lookups.submit(self._getaddrinfo, host, port, type=socket.SOCK_STREAM)
@@ -160,10 +160,13 @@ class Finder:
         except LookupTimeoutError:
             raise ModuleError(f"the address of {host} could not be found in time; try again") from None
         except (OSError, UnicodeError):
-            raise ModuleError(f"there is no host {host}; is the source right?") from None
+            found = []
         addresses = list(dict.fromkeys(str(item[4][0]) for item in found))
-        if not all(map(is_public, addresses)):
-            raise ModuleError(f"{host} has an address that is not public; modules come from public servers only")
+        if not addresses or not all(map(is_public, addresses)):
+            # The same for both: who asks need not learn which names the operator's own networks have.
+            raise ModuleError(
+                f"{host} has no address, or one that is not public; modules come from public servers only"
+            )
         return addresses
 
     def _ask(self, repository: Repository, until: float) -> str | None:
