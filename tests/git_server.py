@@ -64,10 +64,15 @@ class Handler(BaseHTTPRequestHandler):
             self.dumb()
         elif owner == "page":
             self.answer(200, {"Content-Type": "text/html"}, b"<html>")
-        elif owner == "slow" and is_git:
-            self.answer(
-                200, {"Content-Type": "application/x-git-upload-pack-advertisement", "Content-Length": "100000"}, None
-            )
+        elif owner == "drip" or (owner == "slow" and is_git):
+            # A head without an end, or a body.
+            self.send_response(200)
+            if owner == "drip":
+                self.flush_headers()
+            else:
+                self.send_header("Content-Type", "application/x-git-upload-pack-advertisement")
+                self.send_header("Content-Length", "100000")
+                self.end_headers()
             for _ in range(600):
                 self.wfile.write(b"0")
                 self.wfile.flush()
@@ -90,14 +95,12 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.answer(404, {})
 
-    def answer(self, status: int, headers: dict[str, str], body: bytes | None = b"") -> None:
+    def answer(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
         self.send_response(status)
-        for name, value in headers.items():
+        for name, value in (headers | {"Content-Length": str(len(body))}).items():
             self.send_header(name, value)
-        if body is not None:
-            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body or b"")
+        self.wfile.write(body)
 
     def backend(self, folder: Path) -> None:
         """What `git http-backend` says."""

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -335,5 +336,8 @@ def test_what_is_private_or_no_repository_is_told(world: World) -> None:
     assert message.isprintable()
 
 
-def test_a_slow_server_is_given_up(world: World) -> None:
-    assert "too slow" in world.fetch("git.example/slow/modules", seconds=3)["error"]
+@pytest.mark.parametrize(("owner", "words"), [("slow", "too slow"), ("drip", "git.example did not answer in time")])
+def test_a_slow_server_is_given_up(owner: str, words: str, world: World) -> None:
+    started = time.monotonic()
+    assert words in world.fetch(f"git.example/{owner}/modules", seconds=3)["error"]
+    assert time.monotonic() - started < 10

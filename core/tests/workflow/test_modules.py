@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import Any
 
 import pytest
+import yaml
 from deepsquare.workflow import WorkflowError, from_dict
 from deepsquare.workflow.models import Workflow
 from deepsquare.workflow.module_data import template_data
 from deepsquare.workflow.modules import FetchedModule, Module, ModuleError, ResolvedUse, resolve
 from deepsquare.workflow.run import EnvVar
+from deepsquare.workflow.template_functions import FUNCTIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+
+from tests.conftest import REPOSITORY
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HEAD = "name: greet\nminimumResources: {tasks: 1, cpusPerTask: 1, memPerCpu: 1, gpus: 0}\n"
@@ -446,6 +451,21 @@ def test_any_module_is_resolved_or_refused(text: str, more: str) -> None:
     for module in (text, SIMPLE + more, PLACE + text):
         with contextlib.suppress(WorkflowError):
             assert isinstance(resolve(workflow, Modules(m=module)).steps[0].use, ResolvedUse)
+
+
+def test_the_documentation_is_right() -> None:
+    text = (REPOSITORY / "docs" / "workflow.md").read_text()
+    job, module = re.findall(r"```yml\n(.*?)```", text, re.DOTALL)
+    resources = {"tasks": 2, "cpusPerTask": 1, "memPerCpu": 100, "gpus": 0}
+    workflow = from_dict({"resources": resources} | yaml.safe_load(job))
+    found = only_use(resolve(workflow, lambda _: FetchedModule(module, COMMIT)))
+    assert [step.run.command for step in found.module.steps if step.run][1:] == [
+        *("echo in between", "echo greeted with 2 tasks"),
+    ]
+    assert f"{found.export_env_as}_{found.module.outputs[0].key}" in job
+    functions = re.search(r"^> (.*?)\n\n", text, re.DOTALL | re.MULTILINE)
+    assert functions
+    assert set(functions[1].replace("\n> ", " ").split()) == {*FUNCTIONS, "and", "or"}
 
 
 def test_defaults_fit_the_environment() -> None:

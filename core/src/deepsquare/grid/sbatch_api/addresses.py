@@ -6,6 +6,7 @@ networks; and what was checked is what is connected to, whatever the name's serv
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import ssl
@@ -146,8 +147,10 @@ class Finder:
         for address in self._addresses(host, port, until)[:_MOST_ADDRESSES]:
             repository = Repository(url, host, port, address)
             try:
-                return repository, self._ask(repository, until)
-            except httpx.ConnectError as failure:
+                return repository, asyncio.run(self._ask(repository, until))
+            except TimeoutError:
+                raise ModuleError(f"{host} did not answer in time; try again") from None
+            except (httpx.ConnectError, httpx.ConnectTimeout) as failure:
                 error = f"{host} can't be reached: {_reason(failure)}"
             except (httpx.HTTPError, httpx.InvalidURL) as failure:
                 raise ModuleError(f"{host} did not answer as a git server: {type(failure).__name__}") from None
@@ -169,22 +172,25 @@ class Finder:
             )
         return addresses
 
-    def _ask(self, repository: Repository, until: float) -> str | None:
+    async def _ask(self, repository: Repository, until: float) -> str | None:
         """Ask as git does; where it redirects, or None.
 
         Raises:
             ModuleError: it is no repository for everybody.
+            TimeoutError: it is too slow. (Only here there is a limit for the whole; httpx's own are for each part.)
         """
-        remaining = until - time.monotonic()
-        if remaining <= 0:
-            raise ModuleError(f"{repository.host} did not answer in time; try again")
         host, port, address = repository.host, repository.port, repository.address
         literal = f"[{address}]" if ":" in address else address
         path = urlsplit(repository.url).path
-        timeout = httpx.Timeout(min(remaining, 2 * _CONNECT_SECONDS), connect=min(remaining, _CONNECT_SECONDS))
         # Nothing of the environment: no proxy, no netrc. The certificate is checked against the name that is asked for.
-        with (
-            httpx.Client(verify=self._trust, trust_env=False, follow_redirects=False, timeout=timeout) as client,
+        async with (
+            asyncio.timeout(until - time.monotonic()),
+            httpx.AsyncClient(
+                verify=self._trust,
+                trust_env=False,
+                follow_redirects=False,
+                timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
+            ) as client,
             client.stream(
                 "GET",
                 f"https://{literal}:{port}{path}{_SUFFIX}?service=git-upload-pack",
@@ -226,7 +232,7 @@ def _target(url: str, location: str) -> str:
     return f"https://{target}{'' if port == HTTPS_PORT else f':{port}'}{parts.path.removesuffix(_SUFFIX)}"
 
 
-def _reason(failure: httpx.ConnectError) -> str:
+def _reason(failure: httpx.TransportError) -> str:
     """Why there is no connection; a text of the system's or of OpenSSL's, in one line."""
     text = str(failure)
     if "CERTIFICATE_VERIFY_FAILED" in text:
