@@ -95,17 +95,22 @@ def test_a_place_may_stay_empty(job) -> None:
     assert [step.name for step in found.module.steps] == ["before", "after"]
 
 
-def test_children_keep_their_secrets_and_the_rest_of_the_job_gives_none(job) -> None:
-    container = {"image": "a", "apptainer": True, "password": "child-secret"}
-    steps = [
-        use("m", steps=[{"run": {"command": "a", "container": container}}]),
-        {"run": {"command": "b", "container": container | {"password": "other-secret"}}},
-    ]
-    text = PLACE + "  - name: {{ (index .Job.Steps 1).Run.Container.Password | quote }}\n"
-    found = only_use(resolved(job(steps=steps), m=text))
-    assert found.module.steps[1].run.container.password.get_secret_value() == "child-secret"
-    assert found.module.steps[-1].name == ""
-    assert "other-secret" not in str(found.to_dict() if hasattr(found, "to_dict") else found)
+def test_a_module_sees_the_secrets_of_its_children_and_no_others(job) -> None:
+    def step(password: str) -> dict[str, Any]:
+        return {"run": {"command": "a", "container": {"image": "a", "apptainer": True, "password": password}}}
+
+    text = PLACE + (
+        "  - name: {{ (index .Job.Steps 1).Run.Container.Password | quote }}\n"
+        "  - name: {{ (index .Step.Catch 0).Run.Container.Password | quote }}\n"
+        "  - name: {{ (index (index .Job.Steps 0).Use.Steps 0).Run.Container.Password | quote }}\n"
+        "  - name: {{ .Job | toYaml | quote }}\n"
+    )
+    steps = [use("m", steps=[step("the-child's")]) | {"catch": [step("other-secret")]}, step("other-secret")]
+    module = only_use(resolved(job(steps=steps), m=text)).module
+    assert module.steps[1].run.container.password.get_secret_value() == "the-child's"
+    assert [inner.name for inner in module.steps[3:6]] == ["", "", ""]
+    assert "memPerCpu" in module.steps[6].name
+    assert not any(word in module.steps[6].name for word in ("the-child's", "other-secret"))
 
 
 def test_inputs_have_what_is_given_or_their_default_or_nothing(job) -> None:
@@ -330,7 +335,7 @@ def test_problems_of_nested_modules_have_the_place_of_the_outer_one(refused) -> 
     (problem,) = refused([use("outer")], outer=outer)
     assert problem.path == "steps[0].use.source"
     assert problem.message == (
-        "(used by module git.example/a/outer) module git.example/a/missing: there is no such repository"
+        "in module git.example/a/outer: module git.example/a/missing: there is no such repository"
     )
 
 

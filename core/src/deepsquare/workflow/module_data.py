@@ -29,10 +29,7 @@ _KINDS = {"Workflow": "Job"}
 
 
 def template_data(value: Any, *, with_secrets: bool) -> Any:
-    """A value of the language for templates; secrets are empty unless they are wanted.
-
-    A module gets the secrets of the step that uses it, whose children it may write into its steps, and no others.
-    """
+    """A value of the language for templates; secrets are empty unless they are wanted."""
     if isinstance(value, Model):
         model = type(value)
         fields: dict[str, Any] = {}

@@ -139,7 +139,7 @@ class _Context:
     def problem(self, message: str, field: Sequence[str | int] = ("source",)) -> WorkflowError:
         """The error of a `use` in this place."""
         place = self.place if self.chain else (*self.place, *field)
-        through = f"(used by module {' and '.join(self.chain)}) " if self.chain else ""
+        through = "".join(f"in module {source}: " for source in self.chain)
         return WorkflowError([Problem(path_text(place), f"{through}{message}", "module")])
 
 
@@ -304,7 +304,10 @@ def _without_children(step: Step, use: Use) -> Step:
 
 
 def _data(job: Any, step: Step) -> Record:
-    return Record("the data", {"Job": job, "Step": template_data(step, with_secrets=True)}, {})
+    """The data of a module's template; of secrets it has those of the children that the module is given."""
+    shown: Record = template_data(step, with_secrets=False)
+    fields = {**shown.fields, "Use": template_data(step.use, with_secrets=True)}
+    return Record("the data", {"Job": job, "Step": Record(shown.kind, fields, shown.names)}, {})
 
 
 def _broken_by_modules(resolved: Workflow) -> Iterator[Problem]:

@@ -133,6 +133,8 @@ class GitModules:
     def fetch(self, source: str, until: float | None = None) -> FetchedModule:
         """The module of HOST/OWNER/REPOSITORY[/FOLDER][@REF]; `until`, on the monotonic clock, bounds its time further.
 
+        It waits, so it is for threads without an event loop.
+
         Raises:
             ModuleError: there is none, or it can't be fetched; the text says why.
         """
@@ -195,11 +197,17 @@ class GitModules:
             return f"file://{self._file_root}/{wanted.host}/{wanted.repository}", ["protocol.file.allow=always"]
         found = self._finder.find(wanted.host, wanted.port, f"/{wanted.repository}", until)
         address = f"[{found.address}]" if ":" in found.address else found.address
-        config = ["protocol.https.allow=always", f"http.curloptResolve={found.host}:{found.port}:{address}"]
+        # The authorities that httpx has trusted, whatever the system's are.
+        trusted = Path(certifi.where())
         if self._ca_file is not None:
+            both = trusted.read_bytes() + b"\n" + self._ca_file.read_bytes()
             trusted = folder / "authorities.pem"
-            trusted.write_bytes(Path(certifi.where()).read_bytes() + b"\n" + self._ca_file.read_bytes())
-            config.append(f"http.sslCAInfo={trusted}")
+            trusted.write_bytes(both)
+        config = [
+            "protocol.https.allow=always",
+            f"http.curloptResolve={found.host}:{found.port}:{address}",
+            f"http.sslCAInfo={trusted}",
+        ]
         return found.url, config
 
     def _look_up(self, git: Git, url: str, wanted: Source) -> str:
