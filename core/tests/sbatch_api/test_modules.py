@@ -286,39 +286,67 @@ def test_what_a_killed_fetch_left_is_removed(repository: Repository, modules: Gi
     assert sorted(path.name for path in (tmp_path / "cache").glob("fetch-*")) == ["fetch-new"]
 
 
-def _slow(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def _slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A git that takes its time for fetches, and leaves a child; the file that it makes when it begins."""
     real, begun = shutil.which("git"), tmp_path / "begun"
     program = tmp_path / "bin" / "git"
     program.parent.mkdir()
     program.write_text(
-        f'#!/bin/sh\nfor word; do if [ "$word" = fetch ]; then echo $$ >>{begun}; sleep 60; fi; done\nexec {real} "$@"\n'
+        f'#!/bin/sh\nfor word; do if [ "$word" = fetch ]; then ps -o pgid= -p $$ >>{begun}; sleep 60; fi; done\nexec {real} "$@"\n'
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     return begun
 
 
+def _alive(begun: Path) -> list[str]:
+    """The processes of the group in which the slow git has begun."""
+    group = int(begun.read_text())
+    listed = subprocess.run(["ps", "-e", "-o", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines()]
+    return [row[2] for row in rows if int(row[0]) == group and not row[1].startswith("Z")]
+
+
 def test_a_slow_server_is_given_up_with_all_processes(
     repository: Repository, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository.commit({"module.yaml": TEXT})
-    begun = _slow(repository, tmp_path, monkeypatch)
+    begun = _slow(tmp_path, monkeypatch)
     modules = GitModules(tmp_path / "cache", file_root=root, fetch_seconds=1)
     started = time.monotonic()
     assert "too slow" in refusal(modules, SOURCE)
     assert time.monotonic() - started < 5
-    group = int(begun.read_text())
-    alive = subprocess.run(["ps", "-o", "stat=", "-g", str(group)], capture_output=True, text=True, check=False).stdout
-    assert [line for line in alive.split() if not line.startswith("Z")] == []
+    assert _alive(begun) == []
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_git_ends_also_when_who_started_it_was_killed(
+    repository: Repository, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.commit({"module.yaml": TEXT})
+    begun = _slow(tmp_path, monkeypatch)
+    code = (
+        "import sys; from pathlib import Path; from deepsquare.grid.sbatch_api.modules import GitModules;"
+        "GitModules(Path(sys.argv[1]), file_root=Path(sys.argv[2]), fetch_seconds=3).fetch(sys.argv[3])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "cache"), str(root), SOURCE])
+    while not begun.exists() or not begun.read_text():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert _alive(begun) != []
+    until = time.monotonic() + 10
+    while _alive(begun) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert _alive(begun) == []
 
 
 def test_fetches_at_a_time_are_few_and_others_wait_and_are_told(
     repository: Repository, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commits = [repository.commit({"module.yaml": str(number)}) for number in range(6)]
-    begun = _slow(repository, tmp_path, monkeypatch)
+    begun = _slow(tmp_path, monkeypatch)
     modules = GitModules(tmp_path / "cache", file_root=root, fetch_seconds=4, wait_seconds=0.5)
     with ThreadPoolExecutor(6) as pool:
         running = [pool.submit(refusal, modules, f"{SOURCE}@{commit}") for commit in commits]
@@ -332,7 +360,7 @@ def test_closing_ends_what_runs(
     repository: Repository, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository.commit({"module.yaml": TEXT})
-    begun = _slow(repository, tmp_path, monkeypatch)
+    begun = _slow(tmp_path, monkeypatch)
     modules = GitModules(tmp_path / "cache", file_root=root)
 
     def close() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -47,8 +48,16 @@ _CONFIG = (
     "http.lowSpeedTime=10",
     "core.disambiguate=commit",
 )
-# dash, bash and others count in blocks of 512 bytes here. A limit of memory is not everywhere.
-_LIMITED = 'ulimit -f "$1" && { ulimit -v "$2" 2>/dev/null || :; } && shift 2 && exec "$@"'
+# dash, bash and others count in blocks of 512 bytes here. A limit of memory is not everywhere. Should this process be killed,
+# `timeout` ends git in its place.
+_LIMITED = """
+ulimit -f "$1" || exit
+ulimit -v "$2" 2>/dev/null
+seconds=$3
+shift 3
+if command -v timeout >/dev/null; then exec timeout -s KILL "$seconds" "$@"; else exec "$@"; fi
+"""
+_LATER_SECONDS = 2
 
 
 class Git:
@@ -86,7 +95,9 @@ class Git:
         """
         settings = [part for item in (*_CONFIG, *(self._config if config is None else config)) for part in ("-c", item)]
         at = ["-C", str(self._folder / "git")] if (self._folder / "git").exists() else []
-        command = ["/bin/sh", "-c", _LIMITED, "sh", str(self._most_bytes // _BLOCK), str(_MEMORY_KB), self._program]
+        seconds = max(0, math.ceil(self._until - time.monotonic())) + _LATER_SECONDS
+        limits = [str(self._most_bytes // _BLOCK), str(_MEMORY_KB), str(seconds)]
+        command = ["/bin/sh", "-c", _LIMITED, "sh", *limits, self._program]
         # Files instead of pipes: nothing has to be read while it runs, and the limit of files bounds what it prints.
         with (
             tempfile.TemporaryFile(dir=self._folder) as answer,
