@@ -96,8 +96,7 @@ class Launch(Model):
 
     handle_name: Handle | None = Field(default=None, description="By which later steps wait for them (dependsOn).")
     signal_on_parent_step_exit: Literal[0, 1, 2, 3, 9, 15] | None = Field(
-        default=None,
-        description="The signal they get at the end of the list; 15 if it is left out, 0: they are waited for.",
+        default=None, description="The signal they get at the end of the list; 15 if it is left out, 0: they are waited for."
     )
     steps: tuple[Step, ...] = Field(strict=False, description="What runs beside.")
 
