@@ -3,6 +3,8 @@
 - DeepSquareError
     - WorkflowError             (deepsquare.workflow) the workflow file is not valid
     - ResultError               (deepsquare.workflow) what a job returned is incomplete, too large or damaged
+    - TemplateError             (deepsquare.workflow.templates) the template of a module is not valid
+    - ModuleError               (deepsquare.workflow.modules) a module can't be fetched
     - ConfigError               a context, wallet or setting is missing or wrong
     - ConnectionFailedError     a service or the chain can't be reached, after retries
     - ApiError                  a service answered with an error

@@ -238,7 +238,7 @@ async def test_nothing_of_a_workflow_is_logged(http, url, workflow, customer, ca
 
 
 async def test_an_unexpected_failure_says_only_that_it_happened(http, url, workflow, customer, caplog, monkeypatch):
-    def fail(job):
+    def fail(job, modules):
         raise RuntimeError("the-secret-of-the-job")
 
     monkeypatch.setattr("deepsquare.grid.sbatch_api.http.compile_job", fail)

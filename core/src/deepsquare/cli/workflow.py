@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from deepsquare.grid.sbatch_api.modules import GitModules
+    from deepsquare.workflow.modules import FetchedModule
 
 app = typer.Typer(no_args_is_help=True, help="Check and compile workflow files; no grid is needed.")
 
@@ -15,6 +20,8 @@ File = Annotated[Path, typer.Argument(help="A workflow file, YAML or JSON.", exi
 @app.command()
 def validate(file: File) -> None:
     """Say whether a workflow file is valid, and if not, where and why.
+
+    Modules that it uses are not fetched, and so not looked at: `compile` does that.
 
     Example: deepsquare workflow validate hello.yaml
     """
@@ -26,14 +33,29 @@ def validate(file: File) -> None:
 
 @app.command("compile")
 def compile_(file: File) -> None:
-    """Print the batch script that providers would run.
+    """Print the batch script that providers would run; modules that it uses are fetched.
 
     Example: deepsquare workflow compile hello.yaml | less
     """
     from deepsquare.compiler import compile_workflow
     from deepsquare.workflow import load
+    from deepsquare.workflow.modules import resolve
 
-    print(compile_workflow(load(file)), end="")
+    print(compile_workflow(resolve(load(file), _fetch, str(file))), end="")
+
+
+def _fetch(source: str) -> FetchedModule:
+    return _modules().fetch(source)
+
+
+@cache
+def _modules() -> GitModules:
+    """What fetches modules, as the grid does; loaded only for workflows that use one."""
+    from platformdirs import user_cache_path
+
+    from deepsquare.grid.sbatch_api.modules import GitModules
+
+    return GitModules(user_cache_path("deepsquare") / "modules")
 
 
 @app.command()

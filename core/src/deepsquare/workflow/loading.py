@@ -55,7 +55,7 @@ def parse(text: str, source: str = "the workflow") -> Workflow:
         data = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_unique, parse_constant=_no_number)
     except (ValueError, RecursionError):
         # Also for JSON with a mistake, which is told with its place.
-        data, marks = _read_yaml(text, source)
+        data, marks = read_yaml(text, source)
         return _validate(data, source, lambda: marks)
     return _validate(data, source, lambda: _marks_of_json(text))
 
@@ -77,7 +77,7 @@ def _validate(data: Any, source: str, find_marks: Callable[[], Marks]) -> Workfl
     try:
         workflow = Workflow.model_validate(dict(data))
     except ValidationError as error:
-        raise WorkflowError(_problems(error, find_marks()), source) from None
+        raise WorkflowError(problems_of(error, find_marks(), Workflow), source) from None
     if broken := list(broken_rules(workflow)):
         marks = find_marks()
         raise WorkflowError([_located(*rule, marks) for rule in broken], source)
@@ -102,12 +102,17 @@ def _no_number(constant: str) -> None:
 
 def _marks_of_json(text: str) -> Marks:
     try:
-        return _read_yaml(text, "")[1]
+        return read_yaml(text, "")[1]
     except WorkflowError:
         return {}
 
 
-def _read_yaml(text: str, source: str) -> tuple[Any, Marks]:
+def read_yaml(text: str, source: str) -> tuple[Any, Marks]:
+    """Plain data of a YAML text, and where its parts are: line and column by location.
+
+    Raises:
+        WorkflowError: it is not YAML, or has what these files can't have: aliases, doubled keys, too much depth.
+    """
     marks: Marks = {}
     try:
         loader = _Loader(text)
@@ -193,12 +198,13 @@ def _syntax_problem(error: yaml.YAMLError) -> Problem:
     return Problem("", f"is neither YAML nor JSON here: {words}", "syntax", mark.line + 1, mark.column + 1)
 
 
-def _problems(error: ValidationError, marks: Marks) -> list[Problem]:
+def problems_of(error: ValidationError, marks: Marks, model: type[BaseModel]) -> list[Problem]:
+    """What is wrong with data that was to be a model, with the places of `marks`."""
     items = error.errors()
     places = [item["loc"] for item in items]
     # pydantic counts only the good items of a list, and so calls a list of bad ones too short as well.
     return [
-        _problem(item, marks)
+        _problem(item, marks, model)
         for item in items
         if item["type"] != "too_short"
         or not any(len(place) > len(item["loc"]) and place[: len(item["loc"])] == item["loc"] for place in places)
@@ -218,11 +224,11 @@ _MESSAGES = {
 }
 
 
-def _problem(item: Any, marks: Marks) -> Problem:
+def _problem(item: Any, marks: Marks, model: type[BaseModel]) -> Problem:
     location: Location = item["loc"]
     kind: str = item["type"]
     if kind == "extra_forbidden":
-        message = f"is an unknown field{_suggestion(location)}"
+        message = f"is an unknown field{_suggestion(location, model)}"
     elif kind in _MESSAGES:
         message = _MESSAGES[kind]
     elif kind in ("greater_than_equal", "less_than_equal"):
@@ -240,9 +246,9 @@ def _located(location: Location, message: str, tag: str, marks: Marks) -> Proble
     return Problem(path_text(location), message, tag, line, column)
 
 
-def _suggestion(location: Location) -> str:
+def _suggestion(location: Location, whole: type[BaseModel]) -> str:
     """The nearest name that is allowed in the place of the last part of a location."""
-    model: type[BaseModel] | None = Workflow
+    model: type[BaseModel] | None = whole
     for part in location[:-1]:
         if model is not None and isinstance(part, str):
             model = _model_of(model, part)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from deepsquare.compiler import compile_workflow
+from deepsquare.grid.sbatch_api.modules import GitModules
 from deepsquare.workflow import WorkflowError, from_dict
+from deepsquare.workflow.modules import resolve
 
 # Below the 4 MB that a gRPC client accepts by default, with room for the rest of the message.
 MAX_SCRIPT_BYTES = 4 * 1024 * 1024 - 64 * 1024
+# For all modules of a job: a client waits half a minute for the answer.
+MODULES_SECONDS = 25
 
 _INPUT_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -33,14 +38,16 @@ class RejectedError(Exception):
         self.problems = problems
 
 
-def compile_job(job: Mapping[str, Any]) -> str:
-    """The script of a `Job` as GraphQL gives it.
+def compile_job(job: Mapping[str, Any], modules: GitModules) -> str:
+    """The script of a `Job` as GraphQL gives it, with the modules that it uses.
 
     Raises:
-        RejectedError: the workflow is not valid, or its script is too long.
+        RejectedError: the workflow is not valid, a module can't be used, or the script is too long.
     """
+    until = time.monotonic() + MODULES_SECONDS
     try:
-        script = compile_workflow(from_dict(_without_nulls(job)))
+        workflow = resolve(from_dict(_without_nulls(job)), lambda source: modules.fetch(source, until))
+        script = compile_workflow(workflow)
     except WorkflowError as error:
         raise RejectedError(
             [Problem(str(problem.path), problem.message, problem.tag) for problem in error.problems]
@@ -56,8 +63,8 @@ def compile_job(job: Mapping[str, Any]) -> str:
     return script
 
 
-def check_module(module: Mapping[str, Any]) -> str:
-    """`valid`, or a line for each thing that is wrong with a `Module`."""
+def check_module(module: Mapping[str, Any], modules: GitModules) -> str:
+    """`valid`, or a line for each thing that is wrong with a `Module`, also with modules that it uses."""
     reasons = [
         f"{kind}[{index}].key: {item['key']!r} is no name for an environment variable"
         for kind in ("inputs", "outputs")
@@ -66,7 +73,7 @@ def check_module(module: Mapping[str, Any]) -> str:
     ]
     try:
         # A module's steps become steps of the job that uses it: what a job may not say, a module may not either.
-        compile_job({"resources": module["minimumResources"], "steps": module["steps"]})
+        compile_job({"resources": module["minimumResources"], "steps": module["steps"]}, modules)
     except RejectedError as error:
         reasons += [f"{problem.path}: {problem.message}" for problem in error.problems]
     return "\n".join(reasons) or "valid"

@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import re
+from collections.abc import Callable
+from concurrent.futures import Executor
 from importlib.resources import files
 from typing import Any
 
@@ -23,6 +25,7 @@ from starlette.routing import Route
 from deepsquare.chain.wallet import recover
 from deepsquare.grid.sbatch_api.compile import Problem, RejectedError, check_module, compile_job
 from deepsquare.grid.sbatch_api.limits import MAX_DEPTH, QueryLimits, check_query
+from deepsquare.grid.sbatch_api.modules import GitModules
 from deepsquare.grid.sbatch_api.scripts import ScriptStore
 from deepsquare.wire.messages import CUSTOMER_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, is_fresh, submit_text
 from deepsquare.workflow.depth import is_deep_json
@@ -69,9 +72,12 @@ class _Handler(GraphQLHTTPHandler):
         return JSONResponse(result, status_code=200 if "data" in result else 422)
 
 
-def make_app(store: ScriptStore) -> Starlette:
-    """The ASGI application that puts scripts into `store`."""
+def make_app(store: ScriptStore, modules: GitModules, compilers: Executor) -> Starlette:
+    """The ASGI application that puts scripts into `store`; what it compiles may wait in `compilers` for modules."""
     query, mutation = QueryType(), MutationType()
+
+    async def compiled(function: Callable[[dict[str, Any], GitModules], str], value: dict[str, Any]) -> str:
+        return await asyncio.get_running_loop().run_in_executor(compilers, function, value, modules)
 
     @query.field("job")
     def resolve_job(_: Any, info: GraphQLResolveInfo[Any], batchLocationHash: str) -> str:
@@ -79,12 +85,12 @@ def make_app(store: ScriptStore) -> Starlette:
 
     @mutation.field("submit")
     async def resolve_submit(_: Any, info: GraphQLResolveInfo[Any], job: dict[str, Any]) -> str:
-        script = await asyncio.to_thread(compile_job, job)
+        script = await compiled(compile_job, job)
         return await store.add(script, info.context["customer"])
 
     @mutation.field("validate")
     async def resolve_validate(_: Any, info: GraphQLResolveInfo[Any], module: dict[str, Any]) -> str:
-        return await asyncio.to_thread(check_module, module)
+        return await compiled(check_module, module)
 
     sdl = files("deepsquare.wire").joinpath("sbatch.graphql").read_text(encoding="utf-8")
     # ariadne logs each error with its text, which may quote a value of the workflow: only `_format` logs here.

@@ -8,11 +8,13 @@ import logging
 import secrets
 import tempfile
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
 import uvicorn
 from grpc import aio
+from starlette.applications import Starlette
 
 from deepsquare.errors import DeepSquareError, GridError
 from deepsquare.files import read_private, write_private
@@ -21,6 +23,7 @@ from deepsquare.grid.sbatch_api.auth import AuthService, ScriptService
 from deepsquare.grid.sbatch_api.chain import JobReader
 from deepsquare.grid.sbatch_api.challenges import Challenges
 from deepsquare.grid.sbatch_api.http import make_app
+from deepsquare.grid.sbatch_api.modules import GitModules
 from deepsquare.grid.sbatch_api.scripts import ScriptStore
 from deepsquare.wire.sbatchapi_v1alpha1_pb2_grpc import (
     add_AuthAPIServicer_to_server,
@@ -29,6 +32,8 @@ from deepsquare.wire.sbatchapi_v1alpha1_pb2_grpc import (
 
 PURGE_SECONDS = 300
 _MAX_REQUEST_BYTES = 64 * 1024
+# Threads that wait for modules must not be those that everything else needs.
+_COMPILERS = 32
 
 _log = logging.getLogger(__name__)
 
@@ -46,17 +51,26 @@ class SbatchApi:
     """Takes workflows from customers, and gives their scripts to the providers that run them.
 
     `state_dir` keeps the scripts; a service that is killed and started again with the same folder goes on where it was.
-    `logger_endpoint` (host:port) is where providers are told to write the jobs' output. After `start`, `port` is known.
+    `logger_endpoint` (host:port) is where providers are told to write the jobs' output. `modules` fetches what workflows
+    use; left out, it keeps them below `state_dir`. After `start`, `port` is known.
     """
 
     def __init__(
-        self, *, chain: JobReader, state_dir: Path, host: str = "127.0.0.1", port: int = 0, logger_endpoint: str
+        self,
+        *,
+        chain: JobReader,
+        state_dir: Path,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        logger_endpoint: str,
+        modules: GitModules | None = None,
     ) -> None:
         self._chain = chain
         self._state_dir = state_dir
         self._host = host
         self._asked_port = port
         self._logger_endpoint = logger_endpoint
+        self._modules = modules
         self._front: PortFront | None = None
         self._running: contextlib.AsyncExitStack | None = None
 
@@ -85,7 +99,11 @@ class SbatchApi:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dsq-")))
             grpc_server = await self._start_grpc(store, folder / "grpc")
             stack.push_async_callback(grpc_server.stop, 0.2)
-            await _start_http(store, folder / "http", stack)
+            modules = self._modules or GitModules(self._state_dir / "modules")
+            compilers = ThreadPoolExecutor(_COMPILERS, thread_name_prefix="compile")
+            stack.callback(compilers.shutdown, wait=False, cancel_futures=True)
+            stack.callback(modules.close)
+            await _start_http(make_app(store, modules, compilers), folder / "http", stack)
             purging = asyncio.create_task(self._purge(store))
             stack.push_async_callback(_cancel, purging)
             front = PortFront(http1=folder / "http", http2=folder / "grpc", host=self._host, port=self._asked_port)
@@ -141,10 +159,10 @@ class SbatchApi:
             await asyncio.sleep(PURGE_SECONDS)
 
 
-async def _start_http(store: ScriptStore, path: Path, stack: contextlib.AsyncExitStack) -> None:
+async def _start_http(app: Starlette, path: Path, stack: contextlib.AsyncExitStack) -> None:
     server = _HttpServer(
         uvicorn.Config(
-            make_app(store),
+            app,
             uds=str(path),
             log_config=None,
             access_log=False,
