@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,8 +16,9 @@ from deepsquare.grid.supervisor.folders import JobFolders
 from deepsquare.grid.supervisor.hosts.base import Account
 from deepsquare.grid.supervisor.schedulers.base import BatchJob, BatchState, Phase, Scheduler
 from deepsquare.workflow import from_dict
+from deepsquare.workflow.modules import resolve
 
-from tests.workflows import Steps, own_lines
+from tests.workflows import Steps, fetched, own_lines
 
 _SECONDS = 300
 
@@ -52,9 +54,11 @@ class Runner:
     async def submit(
         self, steps: Steps, *, tasks: int = 1, gpus: int = 0, mem_mb: int = 50, minutes: int = 5, **fields: Any
     ) -> tuple[str, Path]:
-        """Submit a workflow; its id, and the file of its output."""
+        """Submit a workflow; its id, and the file of its output. `modules` has the text of each source that it uses."""
+        modules: Mapping[str, str] = fields.pop("modules", {})
         resources = {"tasks": tasks, "cpusPerTask": 1, "memPerCpu": mem_mb, "gpus": gpus}
-        script = compile_workflow(from_dict({"resources": resources, "steps": steps} | fields))
+        workflow = from_dict({"resources": resources, "steps": steps} | fields)
+        script = compile_workflow(resolve(workflow, fetched(modules)))
         return await self.submit_script(script, tasks=tasks, gpus=gpus, mem_mb=mem_mb, minutes=minutes)
 
     async def submit_script(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from deepsquare.workflow.modules import FetchedModule
 
 Steps = list[dict[str, Any]]
 # What srun, and the shells of commands, say of failures and signals.
@@ -29,6 +32,13 @@ class Row:
     """More of the job's fields."""
     tasks: int = 1
     in_any_order: bool = False
+    modules: dict[str, str] = field(default_factory=dict)
+    """The module.yaml of each source that is used."""
+
+
+def fetched(modules: Mapping[str, str]) -> Callable[[str], FetchedModule]:
+    """What fetches these modules, each of them of the same commit."""
+    return lambda source: FetchedModule(modules[source], "0123456789abcdef0123456789abcdef01234567")
 
 
 def run(command: str, **fields: Any) -> dict[str, Any]:
@@ -64,7 +74,93 @@ def until_up(*signals: str) -> dict[str, Any]:
     return run(f"until {files}; do sleep 0.1; done; echo parent")
 
 
+SOURCE = "git.example/team/modules/it@v1"
+GREET = """
+name: greet
+minimumResources: {tasks: 1, cpusPerTask: 1, memPerCpu: 1, gpus: 0}
+inputs: [{key: WHO, default: world}, {key: HOW}]
+outputs: [{key: TEXT}, {key: NONE}]
+steps:
+  - run: {command: 'echo "hello $WHO, $HOW.$EARLIER"; echo "TEXT=for $WHO" >>$DEEPSQUARE_ENV; echo OTHER=x >>$DEEPSQUARE_ENV'}
+  - run: {command: 'echo "inside $TEXT"'}
+"""
+AROUND = """
+name: around
+minimumResources: {tasks: 1, cpusPerTask: 1, memPerCpu: 1, gpus: 0}
+steps:
+  - run: {command: echo before}
+  {{- .Step.Use.Steps | toYaml | nindent 2 }}
+  - run: {command: 'echo "after in {{ .Step.Name }} of {{ .Job.Resources.Tasks }}"'}
+"""
+FAILS = """
+name: fails
+minimumResources: {tasks: 1, cpusPerTask: 1, memPerCpu: 1, gpus: 0}
+outputs: [{key: OUT}]
+steps: [{run: {command: 'echo OUT=x >>$DEEPSQUARE_ENV; exit 7'}}]
+"""
+
+
+def use(source: str = SOURCE, export: str | None = None, steps: Steps | None = None, **args: str) -> dict[str, Any]:
+    asked = {"source": source, "args": variables(**args), "exportEnvAs": export, "steps": steps or []}
+    return {"use": asked}
+
+
 ROWS = [
+    # ------------------------------------------------------------------ modules
+    Row(
+        "a module has its inputs, and exports its outputs with a prefix",
+        [
+            run("echo EARLIER=! >>$DEEPSQUARE_ENV"),
+            use(WHO="me", HOW="'$(x)", export="GOT"),
+            run('echo "$GOT_TEXT|${GOT_NONE-none}|${TEXT-none}|${WHO-none}|${OTHER-none}|$EARLIER"'),
+        ],
+        ["hello me, '$(x).!", "inside for me", "for me|none|none|none|none|!"],
+        modules={SOURCE: GREET},
+    ),
+    Row(
+        "without a prefix what a module leaves is the job's",
+        [use(), run('echo "$TEXT|$OTHER|${WHO-none}"')],
+        ["hello world, .", "inside for world", "for world|x|none"],
+        modules={SOURCE: GREET},
+    ),
+    Row(
+        "inputs win over the job's own variables",
+        [use(WHO="arg"), run('echo "$WHO"')],
+        ["hello arg, .", "inside for arg", "job"],
+        fields={"env": variables(WHO="job")},
+        modules={SOURCE: GREET},
+    ),
+    Row(
+        "a module around other steps",
+        [{"name": "mine", **use(steps=[run("echo one"), items("two", steps=[run('echo "$item"')])])}],
+        ["before", "one", "two", "after in mine of 1"],
+        modules={SOURCE: AROUND},
+    ),
+    Row(
+        "modules in modules",
+        [{"name": "outer", **use(SOURCE, steps=[use("git.example/team/greet", export="IN"), run("echo $IN_TEXT")])}],
+        ["before", "hello world, .", "inside for world", "for world", "after in outer of 1"],
+        modules={SOURCE: AROUND, "git.example/team/greet": GREET},
+    ),
+    Row(
+        "a failing module fails with its code and exports nothing",
+        [{"catch": [CAUGHT], **use(export="X")}, run('echo "${X_OUT-none}"'), use(), run("echo never")],
+        ["caught 7", "none"],
+        7,
+        modules={SOURCE: FAILS},
+    ),
+    Row(
+        "modules side by side keep what they leave apart",
+        [
+            items("a", "b", parallel=True, steps=[use(WHO="$item", export="GOT"), run("sleep 0.2")]),
+            run("grep -c '^GOT_TEXT=for' $DEEPSQUARE_ENV"),
+        ],
+        ["hello $item, .", "hello $item, .", "inside for $item", "inside for $item", "2"],
+        tasks=2,
+        in_any_order=True,
+        modules={SOURCE: GREET},
+    ),
+    Row("mpi: none", [run("echo a", mpi="none")], ["a"]),
     # ------------------------------------------------------------------ order
     Row("steps run one after the other", [run("echo a"), run("echo b")], ["a", "b"]),
     Row("a failing step ends the job with its code", [run("echo a; exit 3"), run("echo b")], ["a"], 3),

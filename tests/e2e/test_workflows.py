@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from deepsquare.grid.supervisor.schedulers.base import Phase, RefusedError
@@ -19,7 +20,9 @@ pytestmark = pytest.mark.slurm
 @pytest.fixture(scope="module")
 async def results(runner: Runner) -> dict[str, Result]:
     """All rows, run."""
-    submitted = {row.name: await runner.submit(row.steps, tasks=row.tasks, **row.fields) for row in ROWS}
+    submitted = {
+        row.name: await runner.submit(row.steps, tasks=row.tasks, modules=row.modules, **row.fields) for row in ROWS
+    }
     states = await runner.wait(*(job_id for job_id, _ in submitted.values()))
     return {
         name: Result(states[job_id].phase, states[job_id].exit_code, own_lines(output.read_text()))
@@ -91,6 +94,36 @@ async def test_steps_have_the_gpus_that_they_ask_for(runner: Runner) -> None:
     job_id, output = await runner.submit(steps, tasks=2, gpus=2)
     await runner.wait(job_id)
     assert own_lines(output.read_text()) == ["parent", "none", "2", "got TERM"]
+
+
+# Each rank says who it is, and all wait for each other.
+MPI = """\
+#include <mpi.h>
+#include <stdio.h>
+int main(int argc, char **argv) {
+    int rank, size, sum;
+    MPI_Init(&argc, &argv);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    MPI_Allreduce(&rank, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+    printf("rank %d of %d, sum %d\\n", rank, size, sum);
+    MPI_Finalize();
+    return 0;
+}
+"""
+
+
+async def test_programs_of_mpi_find_each_other(runner: Runner, tmp_path: Path) -> None:
+    (tmp_path / "hello.c").write_text(MPI)
+    program = runner.root / "hello"
+    subprocess.run(["mpicc", "-o", program, tmp_path / "hello.c"], check=True)
+    program.chmod(0o755)
+    result = await runner.run(run(str(program), mpi="pmi2", resources={"tasks": 2}), tasks=2, mem_mb=200)
+    if isinstance(runner.scheduler, Local):
+        assert result.code == 1
+        assert "the local scheduler has no MPI" in result.text
+    else:
+        assert sorted(result.lines) == ["rank 0 of 2, sum 1", "rank 1 of 2, sum 1"]
 
 
 async def test_out_of_time_is_tidied_up_too(runner: Runner) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -114,17 +115,40 @@ def node(new_node: Callable[..., Node]) -> Node:
     return new_node()
 
 
-@pytest.fixture
-def complaints(node: Node, tmp_path: Path) -> Callable[[dict[str, Any] | str], str]:
-    """What shellcheck says of the launcher of a job's step."""
+def files_in(script: str) -> dict[str, str]:
+    """What a script writes below its private folder, by here-documents."""
+    files = {}
+    lines = iter(script.split("\n"))
+    for line in lines:
+        if found := _WRITES.fullmatch(line):
+            files[found["name"]] = "\n".join(itertools.takewhile(lambda text: text != found["end"], lines))
+    return files
 
-    def check(job: dict[str, Any] | str) -> str:
-        launcher = tmp_path / "launcher"
-        node.add_program("srun", f'#!/bin/bash\ncp "${{@: -3:1}}" {launcher}\n')
-        assert node.run(job).code == 0
-        # The files that it reads are written by the script, and are not there to be followed.
-        options = ["--norc", "--severity=style", "--shell=bash", "--exclude=SC1090,SC1091"]
-        return subprocess.run(["shellcheck", *options, launcher], check=False, capture_output=True, text=True).stdout
+
+_WRITES = re.compile(r"""cat >"\$private/(?P<name>[^"]+)" <<'(?P<end>END_OF_FILE_\d+)'""")
+# The customer's own text, and what other programs read.
+_OTHERS = re.compile(r"command-.*|if-.*|environment|.*\.curl|interfaces-.*|vnet-.*")
+
+
+def scripts_in(script: str) -> dict[str, str]:
+    """The script, and what it writes that is shell, by name."""
+    return {"script": script} | {name: text for name, text in files_in(script).items() if not _OTHERS.fullmatch(name)}
+
+
+@pytest.fixture(scope="session")
+def complaints() -> Callable[[dict[str, Any]], str]:
+    """What shellcheck and bash say of a job's script, and of all that it writes, down to matters of style."""
+
+    def check(job: dict[str, Any]) -> str:
+        said = ""
+        for name, text in scripts_in(compile_workflow(from_dict(job))).items():
+            # The files that they read are written by the script, and are not there to be followed.
+            options = ["--norc", "--severity=style", "--shell=bash", "--exclude=SC1090,SC1091", "-"]
+            for command in (["bash", "-n"], ["shellcheck", *options]):
+                checked = subprocess.run(command, check=False, input=text, capture_output=True, text=True)
+                if checked.stdout + checked.stderr:
+                    said += f"{name}: {checked.stdout}{checked.stderr}"
+        return said
 
     return check
 

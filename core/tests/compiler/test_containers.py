@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from deepsquare.compiler import UnsupportedError, compile_workflow
-from deepsquare.workflow import from_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 # Its words and its environment, each ended by a NUL.
 APPTAINER = """\
 #!/bin/bash
+if [ "$2" = pull ]; then
+    printf '%s\\0' "$@" >"${0%/*}/../pulled"
+    env --null >"${0%/*}/../pulled-by"
+    echo image >"$4"
+    exit
+fi
 printf '%s\\0' "$@" >"${0%/*}/../words"
 env --null >"${0%/*}/../variables"
 """
@@ -71,17 +75,26 @@ def test_the_command_line_shows_neither_command_nor_variables(started, node, tmp
     [
         ({"image": "tool.sif", "deepsquareHosted": True}, "{images}/tool.sif"),
         ({"image": "odd name", "deepsquareHosted": True}, "{images}/odd name"),
-        ({"image": "library/alpine:3", "apptainer": True}, "docker://library/alpine:3"),
-        (
-            {"image": "a/b", "registry": "registry.example:5000", "apptainer": True},
-            "docker://registry.example:5000/a/b",
-        ),
-        ({"image": "$(touch x)'", "apptainer": True}, "docker://$(touch x)'"),
+        ({"image": "library/alpine:3", "apptainer": True}, "{scratch}/.deepsquare/images/1.sif"),
     ],
 )
-def test_ways_to_an_image(container: dict, image: str, started, tmp_path: Path) -> None:
+def test_ways_to_an_image(container: dict, image: str, started, node, tmp_path: Path) -> None:
     words, _ = started(container)
-    assert words[words.index("--") + 1] == image.format(images=tmp_path / "images")
+    assert words[words.index("--") + 1] == image.format(images=tmp_path / "images", scratch=node.scratch)
+
+
+@pytest.mark.parametrize(
+    ("container", "source"),
+    [
+        ({"image": "library/alpine:3"}, "docker://library/alpine:3"),
+        ({"image": "a/b", "registry": "registry.example:5000"}, "docker://registry.example:5000/a/b"),
+        ({"image": "$(touch x)'"}, "docker://$(touch x)'"),
+    ],
+)
+def test_images_of_registries_are_pulled_before(container: dict, source: str, started, node) -> None:
+    started(container | {"apptainer": True, "username": "me", "password": "geheim"})
+    words = (node.folder / "pulled").read_text().split("\0")[:-1]
+    assert words == ["--silent", "pull", "--disable-cache", f"{node.scratch}/.deepsquare/images/1.sif.part", source]
 
 
 @pytest.mark.parametrize(
@@ -98,13 +111,11 @@ def test_an_image_that_is_not_there_is_told(container: dict, node, job) -> None:
 def test_variables_go_in_by_the_environment_and_paths_are_those_inside(started) -> None:
     odd = "a b,c='$(x)\n"
     _, variables = started(
-        {"image": "x", "apptainer": True, "username": "me", "password": "geheim"},
+        {"image": "tool", "deepsquareHosted": True},
         job_env=[{"key": "JOB", "value": odd}, {"key": "image", "value": "of the job"}],
         env=[{"key": "STEP", "value": odd}],
     )
     assert (variables["JOB"], variables["image"], variables["APPTAINERENV_STEP"]) == (odd, "of the job", odd)
-    assert variables["APPTAINER_DOCKER_USERNAME"] == "me"
-    assert variables["APPTAINER_DOCKER_PASSWORD"] == "geheim"
     assert {name: variables[name] for name in ("STORAGE_PATH", "DEEPSQUARE_ENV", "DEEPSQUARE_DISK_WORLD_TMP")} == {
         "STORAGE_PATH": "/deepsquare",
         "DEEPSQUARE_ENV": "/deepsquare/env",
@@ -116,7 +127,8 @@ def test_options_of_a_container(started) -> None:
     container = {"image": "x", "apptainer": True, "readOnlyRootFS": True, "mountHome": True}
     words, _ = started(container, workDir="/some where", shell="/bin/sh")
     assert "--writable-tmpfs" not in words
-    assert "--home" not in words
+    home = words[words.index("--home") + 1]
+    assert home.partition(":")[0] == home.partition(":")[2] == words[words.index("--bind") + 1]
     assert words[words.index("--pwd") + 1] == "/some where"
     assert words[-2:] == ["/bin/sh", "/deepsquare/.deepsquare/command-1"]
 
@@ -153,29 +165,15 @@ def test_any_text_arrives_byte_for_byte(image: str, folder: str, value: str, new
     assert (ended.code, ended.output, ended.errors) == (0, b"", b"")
     words = (node.folder / "words").read_bytes().split(b"\0")
     variables = set((node.folder / "variables").read_bytes().split(b"\0"))
-    assert f"docker://{image}".encode() == words[words.index(b"--") + 1]
     assert f"/{folder}".encode() == words[words.index(b"--pwd") + 1]
-    names = ("JOB", "APPTAINERENV_STEP", "APPTAINER_DOCKER_USERNAME", "APPTAINER_DOCKER_PASSWORD")
-    assert variables >= {f"{name}={value}".encode() for name in names}
-
-
-@pytest.mark.parametrize(
-    ("run", "place", "words"),
-    [
-        ({"container": {"image": "x"}}, "container", "apptainer: true"),
-        ({"container": {"image": "x", "apptainer": True, "x11": True}}, "container.x11", "X11"),
-        ({"container": {"image": "a/../../b", "deepsquareHosted": True}}, "container.image", ".."),
-        ({"container": {"image": "/../b", "apptainer": True}}, "container.image", ".."),
-        ({"container": {"image": "docker://b", "apptainer": True}}, "container.image", "scheme"),
-        ({"container": {"image": "x", "apptainer": True}, "shell": "ENTRYPOINT", "command": "'"}, "command", "split"),
-    ],
-)
-def test_what_can_not_be_carried_out_is_refused_by_name(run: dict, place: str, words: str, job) -> None:
-    with pytest.raises(UnsupportedError) as caught:
-        compile_workflow(from_dict(job({"command": "true"} | run)))
-    (problem,) = caught.value.problems
-    assert problem.path == f"steps[0].run.{place}"
-    assert words in problem.message
+    assert variables >= {f"{name}={value}".encode() for name in ("JOB", "APPTAINERENV_STEP")}
+    assert f"docker://{image}".encode() in (node.folder / "pulled").read_bytes().split(b"\0")
+    pulled_by = set((node.folder / "pulled-by").read_bytes().split(b"\0"))
+    names = ("APPTAINER_DOCKER_USERNAME", "APPTAINER_DOCKER_PASSWORD")
+    assert pulled_by >= {f"{name}={value}".encode() for name in names}
+    # Of the registry's account the step knows nothing, and of the job's variables the registry.
+    assert not any(line.startswith(b"APPTAINER_DOCKER") for line in variables)
+    assert not any(line.startswith((b"JOB=", b"APPTAINERENV_")) for line in pulled_by)
 
 
 def test_launchers_of_containers_are_clean(job, complaints) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from deepsquare.compiler import compile_workflow
 from deepsquare.workflow import from_dict
+from deepsquare.workflow.modules import resolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.workflows import ROWS, Row
+from tests.workflows import ROWS, Row, fetched
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])) | st.lists(
     st.sampled_from(["'", '"', "\n", "$(touch x)", "`touch x`", "\\", "*", "~", ";", "END_OF_FILE_0\n", "é"])
@@ -20,7 +21,8 @@ TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 
 def script_of(row: Row) -> str:
     resources = {"tasks": row.tasks, "cpusPerTask": 1, "memPerCpu": 50, "gpus": 0}
-    return compile_workflow(from_dict({"resources": resources, "steps": row.steps} | row.fields))
+    workflow = from_dict({"resources": resources, "steps": row.steps} | row.fields)
+    return compile_workflow(resolve(workflow, fetched(row.modules)))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

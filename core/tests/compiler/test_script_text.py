@@ -7,10 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from deepsquare.compiler import EXIT_STARTED_BEFORE, LATE_BOUND, UnsupportedError, compile_workflow
-from deepsquare.workflow import Workflow, WorkflowError, from_dict
+import yaml
+from deepsquare.compiler import EXIT_STARTED_BEFORE, LATE_BOUND, compile_workflow
+from deepsquare.workflow import Workflow, WorkflowError, from_dict, parse
+from deepsquare.workflow.modules import FetchedModule, resolve
 from hypothesis import given, settings
-from hypothesis import strategies as st
+
+from core.tests.compiler.conftest import scripts_in
+from tests.strategies import workflows
 
 HOSTILE = 'it\'s "$(touch hacked)" `touch hacked`\nEND_OF_FILE_0\n\\ \t~ * é 😀 ${x} #'
 
@@ -32,6 +36,30 @@ JOBS = {
     "broken command": [{"command": "if [ 'unfinished"}],
     "empty command": [{"command": ""}],
 }
+EVERYTHING = """
+resources: {tasks: 2, cpusPerTask: 1, memPerCpu: 100, gpus: 1}
+input: {http: {url: https://example.org/a.tar.gz}}
+output:
+  s3: {region: r, bucketUrl: s3://bucket, path: /out, accessKeyId: i, secretAccessKey: k, endpointUrl: https://s3.example.org}
+continuousOutputSync: true
+virtualNetworks: [{name: n, gatewayAddress: 10.0.0.1/24}]
+steps:
+  - run:
+      command: hostname
+      network: pasta
+      dns: [1.1.1.1]
+      mapUid: 0
+      customNetworkInterfaces:
+        - bore: {boreAddress: "bore.example:2200", targetPort: 80, secret: s}
+        - vnet: {name: n, address: 10.0.0.2/24}
+  - for: {parallel: true, items: [a], steps: [{run: {command: x, mapUid: 5, network: slirp4netns}}]}
+  - run: {command: x, container: {image: i, deepsquareHosted: true, x11: true, mountHome: true}, resources: {gpusPerTask: 1}}
+  - run: {command: x, container: {image: library/a, apptainer: true, username: u, password: p}}
+  - run: {command: x y, shell: ENTRYPOINT, container: {image: a, registry: "ghcr.io", username: u, password: p, x11: true}}
+  - run:
+      command: x
+      container: {image: /a.sqsh, mounts: [{hostDir: "/a b", containerDir: /c, options: ro}], mountHome: true}
+"""
 LOGGING = (None, True, False)
 
 
@@ -50,27 +78,19 @@ def test_scripts_are_clean_down_to_matters_of_style(name: str, logging: bool | N
         assert checked.stdout + checked.stderr == ""
 
 
-@pytest.mark.parametrize("name", ["one step", "all fields"])
-def test_launchers_are_clean_too(name: str, job, complaints) -> None:
-    assert complaints(compile_workflow(workflow(job, name))) == ""
+def test_all_that_a_script_writes_is_clean_too(job, complaints) -> None:
+    everything = yaml.safe_load(EVERYTHING)
+    other = {"output": {"http": {"url": "https://a"}}, "input": everything["output"], "continuousOutputSync": False}
+    for plain in (job(*JOBS["all fields"]), everything, everything | other):
+        assert complaints(plain) == ""
 
 
-_texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])) | st.lists(
-    st.sampled_from(
-        ["'", '"', "\n", "$(", ")", "`", "END_OF_FILE_0\n", "END_OF_FILE_1", "\\", "#", "<<'EOF'\n", "((", "{"]
-    )
-).map("".join)
-
-
-@settings(max_examples=60, deadline=None)
-@given(command=_texts, value=_texts, directory=_texts, job_value=_texts)
-def test_no_text_of_a_customer_breaks_the_scripts_syntax(
-    job, command: str, value: str, directory: str, job_value: str
-) -> None:
-    run = {"command": command, "workDir": f"/{directory}", "env": [{"key": "A", "value": value}]}
-    script = compile_workflow(from_dict(job(run, run, env=[{"key": "B", "value": job_value}])))
-    checked = subprocess.run(["bash", "-n"], check=False, input=script.encode(), capture_output=True)
-    assert (checked.returncode, checked.stderr) == (0, b"")
+@settings(max_examples=150, deadline=None)
+@given(workflows)
+def test_any_valid_workflow_gives_scripts_that_are_shell(plain: dict) -> None:
+    for text in scripts_in(compile_workflow(from_dict(plain))).values():
+        checked = subprocess.run(["bash", "-n"], check=False, input=text.encode(), capture_output=True)
+        assert (checked.returncode, checked.stderr) == (0, b""), text
 
 
 def test_the_same_workflow_gives_the_same_bytes_in_every_process(job) -> None:
@@ -100,8 +120,7 @@ def test_names_of_steps_change_nothing(job) -> None:
 
 def test_what_a_provider_decides_comes_in_variables_with_the_references_paths_as_defaults(job) -> None:
     script = compile_workflow(from_dict(job("true")))
-    hosted = {"command": "true", "container": {"image": "i", "deepsquareHosted": True}}
-    assert all(f"${{{name}:-" in script + compile_workflow(from_dict(job(hosted))) for name in LATE_BOUND)
+    assert all(f"${{{name}:-" in compile_workflow(parse(EVERYTHING)) for name in LATE_BOUND)
     for path in ("/opt/cache/shared", "/opt/cache/persistent", "/opt/cache/world-tmp", "/opt/cache/disk"):
         assert f":-{path}}}" in script
 
@@ -115,21 +134,15 @@ def test_a_second_start_has_an_exit_code_of_its_own() -> None:
     assert EXIT_STARTED_BEFORE < 128
 
 
-CONTAINER = {"command": "true", "container": {"image": "library/alpine:3", "password": "hunter2"}}
+def test_modules_are_fetched_before(job) -> None:
+    use = {"use": {"source": "github.com/a/b"}}
+    with pytest.raises(WorkflowError) as caught:
+        compile_workflow(from_dict(job(steps=[{"run": {"command": "true"}}, {"steps": [use]}])))
+    assert [problem.path for problem in caught.value.problems] == ["steps[1].steps[0].use"]
 
 
-@pytest.mark.parametrize("run", [CONTAINER, {"command": "true", "shell": "ENTRYPOINT"}])
-def test_what_this_version_cannot_run_is_refused(run: dict, job) -> None:
-    valid = from_dict(job("true", run))
-    with pytest.raises(UnsupportedError) as caught:
-        compile_workflow(valid)
-    assert isinstance(caught.value, WorkflowError)
-    assert "container" in str(caught.value)
-    assert "hunter2" not in f"{caught.value} {caught.value.problems!r}"
-
-
-def test_the_step_that_cannot_be_run_is_named(job) -> None:
-    inner = {"steps": [{"run": {"command": "true"}}, {"run": CONTAINER}]}
-    with pytest.raises(UnsupportedError) as caught:
-        compile_workflow(from_dict(job(steps=[{"run": {"command": "true"}}, inner])))
-    assert [problem.path for problem in caught.value.problems] == ["steps[1].steps[1].run.container"]
+def test_the_commits_of_modules_are_in_the_script(job) -> None:
+    text = "name: m\nminimumResources: {tasks: 1, cpusPerTask: 1, memPerCpu: 1, gpus: 0}\nsteps: [{}]\n"
+    plain = from_dict(job(steps=[{"use": {"source": "github.com/a/b@v1"}}]))
+    script = compile_workflow(resolve(plain, lambda _: FetchedModule(text, "0123abcd")))
+    assert "# The module github.com/a/b@v1 is that of commit 0123abcd.\n" in script

@@ -95,6 +95,7 @@ def test_what_the_script_writes_is_for_the_job_alone(node, job, variables) -> No
         "command-2": "600",
         "environment": "600",
         "home": "700",
+        "images": "700",
         "passed-on": "600",
         "step-1": "600",
         "step-2": "600",

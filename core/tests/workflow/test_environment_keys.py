@@ -75,7 +75,8 @@ def test_a_key_is_text(key: object, job, problems_of) -> None:
 @pytest.mark.parametrize("value", [None, 1, 1.5, True, ["v"], {}])
 def test_a_value_is_text(value: object, job, problems_of) -> None:
     (problem,) = problems_of(with_variable(job, STEP, "A", value))
-    assert (problem.path, problem.message) == ("steps[0].run.env[0].value", "must be text; put it in quotes")
+    assert problem.path == "steps[0].run.env[0].value"
+    assert re.fullmatch(r"must be text, not [a-z ]+; put it in quotes", problem.message)
 
 
 def test_a_variable_has_a_key_and_a_value(job, problems_of) -> None:
@@ -85,7 +86,7 @@ def test_a_variable_has_a_key_and_a_value(job, problems_of) -> None:
 
 def test_variables_are_a_list(job, problems_of) -> None:
     (problem,) = problems_of(job(env={"A": "v"}))
-    assert (problem.path, problem.message) == ("env", "must be a list")
+    assert (problem.path, problem.message) == ("env", "must be a list, not a mapping")
 
 
 def test_a_variable_longer_than_a_program_can_be_given_is_refused(job, problems_of) -> None:

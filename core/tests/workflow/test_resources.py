@@ -34,14 +34,16 @@ def test_the_most_of_a_resource_is_what_graphql_can_say(field: str, job, problem
 @pytest.mark.parametrize("field", FIELDS)
 def test_only_whole_numbers_count(field: str, value: object, job, problems_of) -> None:
     (problem,) = problems_of(job(resources={field: value}))
-    assert (problem.path, problem.message) == (f"resources.{field}", "must be a whole number")
+    assert problem.path == f"resources.{field}"
+    assert problem.message.startswith("must be a whole number, not ")
 
 
 @pytest.mark.parametrize("value", [True, 1.0, "1", []])
 @pytest.mark.parametrize("field", STEP_FIELDS)
 def test_only_whole_numbers_count_in_steps_too(field: str, value: object, job, problems_of) -> None:
     (problem,) = problems_of(job(run={"resources": {field: value}}))
-    assert (problem.path, problem.message) == (f"steps[0].run.resources.{field}", "must be a whole number")
+    assert problem.path == f"steps[0].run.resources.{field}"
+    assert problem.message.startswith("must be a whole number, not ")
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,51 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 import yaml
 from deepsquare.errors import DeepSquareError
 from deepsquare.workflow import WorkflowError, from_dict, load, parse
+from deepsquare.workflow.models import For, ForRange, Launch, Resources, Step, Use, VirtualNetwork, Workflow
+from deepsquare.workflow.modules import Module, ModuleInput, ModuleOutput
+from deepsquare.workflow.run import (
+    Bore,
+    Container,
+    EnvVar,
+    Mount,
+    NetworkInterface,
+    Run,
+    StepResources,
+    VNet,
+    Wireguard,
+    WireguardPeer,
+)
+from deepsquare.workflow.staging import HttpData, S3Data, TransportData
+from graphql import build_schema, is_input_object_type, is_non_null_type
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.strategies import KEY, workflows
+
 YAML = """\
-# Every field that this version carries out or validates.
+# Every field of the language.
 resources: {tasks: 2, cpusPerTask: 4, memPerCpu: 512, gpus: 1}
 enableLogging: true
+input: {http: {url: "https://example.org/data.tar.gz"}}
+inputMode: 448
+output:
+  s3:
+    region: eu-central-1
+    bucketUrl: s3://bucket
+    path: /results
+    accessKeyId: id
+    secretAccessKey: key
+    endpointUrl: https://s3.example.org
+    deleteSync: true
+continuousOutputSync: true
+virtualNetworks: [{name: inner, gatewayAddress: 10.0.0.1/24}]
 env:
   - {key: STAGE, value: "production"}
 steps:
@@ -48,11 +80,65 @@ steps:
             readOnlyRootFS: true
             mounts: [{hostDir: /a, containerDir: /b, options: ro}]
   - {}
-"""
+  - name: everything else
+    if: -e file
+    launch:
+      handleName: side
+      signalOnParentStepExit: 2
+      steps:
+        - for:
+            parallel: true
+            range: {begin: 1, end: 9, increment: 2}
+            steps:
+              - run:
+                  command: hostname
+                  network: slirp4netns
+                  dns: [1.1.1.1]
+                  mapUid: 0
+                  mapGid: 1000
+                  mpi: none
+                  customNetworkInterfaces:
+                    - wireguard:
+                        address: [10.1.0.2/24]
+                        privateKey: KEY
+                        peers:
+                          - publicKey: KEY
+                            preSharedKey: KEY
+                            allowedIPs: [0.0.0.0/0]
+                            endpoint: vpn.example:51820
+                            persistentKeepalive: 25
+                    - bore: {boreAddress: "bore.example:2200", targetPort: 80, secret: mine}
+                    - bore: {address: bore.example, port: 2200, targetPort: 80}
+                    - vnet: {name: inner, address: 10.0.0.2/24}
+    catch: [{run: {command: "false"}}]
+    finally: [{run: {command: "true"}}]
+  - dependsOn: [side]
+    for: {parallel: false, items: [a, b], steps: [{}]}
+  - use:
+      source: github.com/example/modules@v1
+      args: [{key: A, value: b}]
+      exportEnvAs: MODULE
+      steps: [{}]
+""".replace("KEY", KEY)
 
 PLAIN = {
     "resources": {"tasks": 2, "cpusPerTask": 4, "memPerCpu": 512, "gpus": 1},
     "enableLogging": True,
+    "input": {"http": {"url": "https://example.org/data.tar.gz"}},
+    "inputMode": 448,
+    "output": {
+        "s3": {
+            "region": "eu-central-1",
+            "bucketUrl": "s3://bucket",
+            "path": "/results",
+            "accessKeyId": "id",
+            "secretAccessKey": "key",
+            "endpointUrl": "https://s3.example.org",
+            "deleteSync": True,
+        }
+    },
+    "continuousOutputSync": True,
+    "virtualNetworks": [{"name": "inner", "gatewayAddress": "10.0.0.1/24"}],
     "env": [{"key": "STAGE", "value": "production"}],
     "steps": [
         {
@@ -92,8 +178,123 @@ PLAIN = {
             ],
         },
         {},
+        {
+            "name": "everything else",
+            "if": "-e file",
+            "launch": {
+                "handleName": "side",
+                "signalOnParentStepExit": 2,
+                "steps": [
+                    {
+                        "for": {
+                            "parallel": True,
+                            "range": {"begin": 1, "end": 9, "increment": 2},
+                            "steps": [
+                                {
+                                    "run": {
+                                        "command": "hostname",
+                                        "network": "slirp4netns",
+                                        "dns": ["1.1.1.1"],
+                                        "mapUid": 0,
+                                        "mapGid": 1000,
+                                        "mpi": "none",
+                                        "customNetworkInterfaces": [
+                                            {
+                                                "wireguard": {
+                                                    "address": ["10.1.0.2/24"],
+                                                    "privateKey": KEY,
+                                                    "peers": [
+                                                        {
+                                                            "publicKey": KEY,
+                                                            "preSharedKey": KEY,
+                                                            "allowedIPs": ["0.0.0.0/0"],
+                                                            "endpoint": "vpn.example:51820",
+                                                            "persistentKeepalive": 25,
+                                                        }
+                                                    ],
+                                                }
+                                            },
+                                            {
+                                                "bore": {
+                                                    "boreAddress": "bore.example:2200",
+                                                    "targetPort": 80,
+                                                    "secret": "mine",
+                                                }
+                                            },
+                                            {"bore": {"address": "bore.example", "port": 2200, "targetPort": 80}},
+                                            {"vnet": {"name": "inner", "address": "10.0.0.2/24"}},
+                                        ],
+                                    }
+                                }
+                            ],
+                        }
+                    }
+                ],
+            },
+            "catch": [{"run": {"command": "false"}}],
+            "finally": [{"run": {"command": "true"}}],
+        },
+        {"dependsOn": ["side"], "for": {"parallel": False, "items": ["a", "b"], "steps": [{}]}},
+        {
+            "use": {
+                "source": "github.com/example/modules@v1",
+                "args": [{"key": "A", "value": "b"}],
+                "exportEnvAs": "MODULE",
+                "steps": [{}],
+            }
+        },
     ],
 }
+
+
+def _names(value: object) -> set[str]:
+    if isinstance(value, dict):
+        return {*value, *(name for inner in value.values() for name in _names(inner))}
+    return {name for inner in value for name in _names(inner)} if isinstance(value, list) else set()
+
+
+MODELS = {
+    **{"Job": Workflow, "JobResources": Resources, "VirtualNetwork": VirtualNetwork, "Step": Step, "StepUse": Use},
+    **{"StepFor": For, "ForRange": ForRange, "StepAsyncLaunch": Launch, "EnvVar": EnvVar, "StepRun": Run},
+    **{
+        "StepRunResources": StepResources,
+        "ContainerRun": Container,
+        "Mount": Mount,
+        "NetworkInterface": NetworkInterface,
+    },
+    **{
+        "Wireguard": Wireguard,
+        "WireguardPeer": WireguardPeer,
+        "Bore": Bore,
+        "VNet": VNet,
+        "TransportData": TransportData,
+    },
+    **{"S3Data": S3Data, "HTTPData": HttpData},
+    **{"Module": Module, "ModuleInput": ModuleInput, "ModuleOutput": ModuleOutput},
+}
+SCHEMA = {
+    kind.name: kind
+    for kind in build_schema(files("deepsquare.wire").joinpath("sbatch.graphql").read_text()).type_map.values()
+    if is_input_object_type(kind)
+}
+
+
+def test_there_is_a_model_of_each_type_of_the_language() -> None:
+    assert SCHEMA.keys() == MODELS.keys()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_each_model_has_the_fields_of_its_type(name: str) -> None:
+    fields = {field.alias or key: field for key, field in MODELS[name].model_fields.items()}
+    assert fields.keys() == SCHEMA[name].fields.keys()
+    needed = {field for field, kind in SCHEMA[name].fields.items() if is_non_null_type(kind.type)}
+    # Modules that are there leave out what they are described by.
+    assert {alias for alias, field in fields.items() if field.is_required()} == needed - {"description"}
+    assert all(field.description for field in fields.values())
+
+
+def test_the_example_has_every_field() -> None:
+    assert _names(PLAIN) >= {field for name in MODELS if "Module" not in name for field in SCHEMA[name].fields}
 
 
 def test_yaml_json_and_plain_data_give_the_same_job(tmp_path: Path) -> None:
@@ -115,7 +316,8 @@ def test_fields_have_the_names_of_python() -> None:
 
 
 def test_commands_come_in_the_order_in_which_they_run() -> None:
-    assert [run.command for run in parse(YAML).runs()] == ['set -e\necho "$STAGE"\n', "true", "python3 train.py"]
+    commands = ['set -e\necho "$STAGE"\n', "true", "python3 train.py", "hostname", "false", "true"]
+    assert [run.command for run in parse(YAML).runs()] == commands
 
 
 def test_a_job_does_not_change_after_it_was_checked() -> None:
@@ -124,47 +326,15 @@ def test_a_job_does_not_change_after_it_was_checked() -> None:
         workflow.resources.tasks = 99  # type: ignore[misc]
 
 
-_text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
-_env = st.lists(
-    st.fixed_dictionaries({"key": st.from_regex(r"K_[A-Za-z0-9_]{0,8}", fullmatch=True), "value": _text}), max_size=3
-)
-_run = st.fixed_dictionaries(
-    {"command": _text},
-    optional={
-        "shell": st.sampled_from(["/bin/bash", "/bin/ash", "/bin/sh", "ENTRYPOINT"]),
-        "workDir": _text.map("/{}".format),
-        "env": _env,
-        "disableCpuBinding": st.booleans(),
-        "resources": st.fixed_dictionaries({}, optional={"tasks": st.just(1), "gpusPerTask": st.just(0)}),
-        "container": st.fixed_dictionaries({"image": _text.map("i{}".format)}, optional={"password": _text}),
-    },
-)
-_step = st.recursive(
-    st.fixed_dictionaries({}, optional={"name": _text, "run": _run}),
-    lambda inner: st.fixed_dictionaries({"steps": st.lists(inner, min_size=1, max_size=3)}, optional={"name": _text}),
-    max_leaves=5,
-)
-_number = st.integers(1, 2**31 - 1)
-_job = st.fixed_dictionaries(
-    {
-        "resources": st.fixed_dictionaries(
-            {"tasks": _number, "cpusPerTask": _number, "memPerCpu": _number, "gpus": st.integers(0, 2**31 - 1)}
-        ),
-        "steps": st.lists(_step, min_size=1, max_size=3),
-    },
-    optional={"env": _env, "enableLogging": st.booleans()},
-)
-
-
 @settings(deadline=None)
-@given(_job)
+@given(workflows)
 def test_any_job_survives_the_way_through_a_yaml_file(job: dict) -> None:
     assert from_dict(job).to_dict() == job
     assert parse(yaml.safe_dump(job, allow_unicode=False)).to_dict() == job
 
 
 @settings(deadline=None)
-@given(_job, st.booleans(), st.sampled_from([None, 0, 4]))
+@given(workflows, st.booleans(), st.sampled_from([None, 0, 4]))
 def test_any_job_survives_the_way_through_a_json_file(job: dict, ascii_only: bool, indent: int | None) -> None:
     assert parse(json.dumps(job, ensure_ascii=ascii_only, indent=indent)).to_dict() == job
 

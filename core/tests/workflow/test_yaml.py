@@ -35,7 +35,8 @@ def test_what_looks_like_something_else_only_to_yaml_is_the_text_that_was_writte
 @pytest.mark.parametrize("scalar", ["yes", "No", "on", "OFF", "true", "12", "1.10", "~", "null", ""])
 def test_what_yaml_does_not_read_as_text_has_to_be_quoted(scalar: str, problems_of) -> None:
     (problem,) = problems_of(text(value=scalar))
-    assert (problem.path, problem.line, problem.message) == ("env[0].value", 3, "must be text; put it in quotes")
+    assert (problem.path, problem.line) == ("env[0].value", 3)
+    assert problem.message.startswith("must be text, not ")
     assert value_of(parse(text(value=f'"{scalar}"'))) == scalar
 
 
@@ -62,7 +63,7 @@ def test_a_number_is_never_read_as_another_than_people_read(scalar: str, problem
 def test_what_is_no_number_is_refused(scalar: str, problems_of) -> None:
     (problem,) = problems_of(text(tasks=scalar))
     assert (problem.path, problem.line) == ("resources.tasks", 1)
-    assert problem.message == "must be a whole number"
+    assert problem.message.startswith("must be a whole number, not ")
 
 
 @pytest.mark.parametrize(

@@ -144,10 +144,15 @@ holds() {
     *) [ "$code" -lt 128 ] || code=143; exit "$code" ;;
     esac
 }
-# with FILE NAME VALUE: from now on steps see one more variable.
+# with FILE [NAME VALUE]...: from now on steps see more variables.
 with() {
     local file=$private/$1-$BASHPID
-    { cat "$scope" && printf 'export %s=%q\n' "$2" "$3"; } >"$file" || exit 1
+    shift
+    cat "$scope" >"$file" || exit 1
+    while [ $# -gt 0 ]; do
+        printf 'export %s=%q\n' "$1" "$2" >>"$file" || exit 1
+        shift 2
+    done
     scope=$file
 }
 # places FIFO COUNT: so many turns of a loop may run at a time. Each gives its place back with its number as a process.
@@ -344,8 +349,8 @@ class Flow:
 
     def _module(self, use: ResolvedUse) -> Iterator[str]:
         number = next(self._numbers)
-        lines = [f"with use-{number} {value.key} {quote(value.value)}" for value in use.inputs()]
-        lines += self._list(use.module.steps)
+        values = [word for value in use.inputs() for word in (value.key, quote(value.value))]
+        lines = [" ".join([f"with use-{number}", *values]), *self._list(use.module.steps)]
         if use.export_env_as is None:
             # What they leave for later steps is the job's.
             yield f"scope_{number}=$scope"

@@ -118,7 +118,7 @@ def compile_workflow(workflow: Workflow) -> str:
     runs = Runs(workflow.resources, networks)
     flow = Flow(workflow.steps, workflow.resources, runs)
     stages = Staging(workflow)
-    parts = [_HEAD]
+    parts = [_HEAD, *_pins(workflow)]
     if workflow.enable_logging is False:
         parts.append("exec >/dev/null 2>&1\n")
     parts += [_FOLDERS, _resources(workflow.resources)]
@@ -141,6 +141,15 @@ def compile_workflow(workflow: Workflow) -> str:
     lines = [*networks.lines(), *stages.before(), *steps, *stages.behind()]
     parts += ["\n# The steps.\n", *(f"{line}\n" for line in lines)]
     return "".join(parts)
+
+
+def _pins(workflow: Workflow) -> list[str]:
+    """What the modules were when the script was made, for people who read it."""
+    uses = (step.use for _, step in workflow.located_steps())
+    pins = (
+        f"# The module {use.source} is that of commit {use.commit}.\n" for use in uses if isinstance(use, ResolvedUse)
+    )
+    return list(dict.fromkeys(pins))
 
 
 def _refuse_modules(workflow: Workflow) -> None:

@@ -36,6 +36,12 @@ _MODULE = re.compile(
 )
 
 
+def _shown(value: str) -> str:
+    """What was there, for errors; never used for what may be secret."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def _text(value: str) -> str:
     if "\0" in value:
         raise PydanticCustomError("nul", "has a NUL character, which no program can be given")
@@ -86,7 +92,9 @@ def _fits(value: str) -> str:
 
 def _handle(value: str) -> str:
     if not _HANDLE.fullmatch(value):
-        raise PydanticCustomError("handle", "is not the name of a handle: letters, digits and _ are allowed")
+        raise PydanticCustomError(
+            "handle", "{what} is not the name of a handle: letters, digits and _ are allowed", {"what": _shown(value)}
+        )
     return value
 
 
@@ -98,21 +106,25 @@ def _absolute(value: str) -> str:
 
 def _registry(value: str) -> str:
     if not _REGISTRY.fullmatch(value):
-        raise PydanticCustomError("registry", "is not a registry: write HOST or HOST:PORT, such as ghcr.io")
+        raise PydanticCustomError(
+            "registry", "{what} is not a registry: write HOST or HOST:PORT, such as ghcr.io", {"what": _shown(value)}
+        )
     return value
 
 
 def _host_and_port(value: str) -> str:
     if not _HOST_AND_PORT.fullmatch(value) or not 0 < int(value.rpartition(":")[2]) < 65536:
         raise PydanticCustomError(
-            "endpoint", "is not an address with a port: write HOST:PORT, such as vpn.example:51820"
+            "endpoint",
+            "{what} is not an address with a port: write HOST:PORT, such as vpn.example:51820",
+            {"what": _shown(value)},
         )
     return value
 
 
 def _host(value: str) -> str:
     if not re.fullmatch(_HOST, value):
-        raise PydanticCustomError("host", "is not a host's name or address")
+        raise PydanticCustomError("host", "{what} is not a host's name or address", {"what": _shown(value)})
     return value
 
 
@@ -134,7 +146,7 @@ def _ip(value: str) -> str:
     try:
         ip_address(value)
     except ValueError:
-        raise PydanticCustomError("ip", "is not an IP address") from None
+        raise PydanticCustomError("ip", "{what} is not an IP address", {"what": _shown(value)}) from None
     return value
 
 
@@ -146,7 +158,9 @@ def _cidr(value: str) -> str:
             raise ValueError
         ip_interface(value)
     except ValueError:
-        raise PydanticCustomError("cidr", "is not an address with its prefix, such as 10.0.0.2/24") from None
+        raise PydanticCustomError(
+            "cidr", "{what} is not an address with its prefix, such as 10.0.0.2/24", {"what": _shown(value)}
+        ) from None
     return value
 
 
@@ -154,8 +168,9 @@ def _module_source(value: str) -> str:
     if not _MODULE.fullmatch(value) or ".." in value:
         raise PydanticCustomError(
             "source",
-            "is not the source of a module: write HOST/OWNER/REPOSITORY[/FOLDER][@TAG or commit], such as "
+            "{what} is not the source of a module: write HOST/OWNER/REPOSITORY[/FOLDER][@TAG or commit], such as "
             "github.com/example/modules/fetch@v1; it is fetched by https",
+            {"what": _shown(value)},
         )
     return value
 

@@ -213,14 +213,23 @@ def problems_of(error: ValidationError, marks: Marks, model: type[BaseModel]) ->
 
 _MESSAGES = {
     "missing": "is missing",
-    "int_type": "must be a whole number",
-    "bool_type": "must be true or false",
-    "string_type": "must be text; put it in quotes",
+    "int_type": "must be a whole number, not {here}",
+    "bool_type": "must be true or false, not {here}",
+    "string_type": "must be text, not {here}; put it in quotes",
     "too_short": "must not be empty",
     "string_too_short": "must not be empty",
-    "model_type": "must be a mapping",
-    "dict_type": "must be a mapping",
-    "tuple_type": "must be a list",
+    "model_type": "must be a mapping, not {here}",
+    "dict_type": "must be a mapping, not {here}",
+    "tuple_type": "must be a list, not {here}",
+}
+# By name only: what was there may be a secret in the wrong place.
+_KINDS = {
+    str: "text",
+    bool: "true or false",
+    int: "a number",
+    float: "a fraction",
+    type(None): "nothing",
+    list: "a list",
 }
 
 
@@ -230,14 +239,25 @@ def _problem(item: Any, marks: Marks, model: type[BaseModel]) -> Problem:
     if kind == "extra_forbidden":
         message = f"is an unknown field{_suggestion(location, model)}"
     elif kind in _MESSAGES:
-        message = _MESSAGES[kind]
-    elif kind in ("greater_than_equal", "less_than_equal"):
+        here = "a mapping" if isinstance(item["input"], Mapping) else _KINDS.get(type(item["input"]), "something else")
+        message = _MESSAGES[kind].format(here=here)
+    elif kind in ("greater_than_equal", "less_than_equal", "less_than"):
         message = f"is {item['input']}, but must be {item['msg'].removeprefix('Input should be ')}"
     elif kind == "literal_error":
-        message = f"must be one of {item['ctx']['expected']}"
+        message = f"must be one of {item['ctx']['expected']}{_nearest_word(item)}"
     else:
         message = item["msg"]
     return _located(location, message, "unknown" if kind == "extra_forbidden" else kind, marks)
+
+
+def _nearest_word(item: Any) -> str:
+    """The allowed word that is nearest to one that is not; such words are names, and no secrets."""
+    allowed = item["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+    written = str(item["input"])
+    near = [word for word in allowed if word.endswith(f"/{written}")] or difflib.get_close_matches(
+        written, allowed, 1, 0.5
+    )
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _located(location: Location, message: str, tag: str, marks: Marks) -> Problem:
