@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
-from pathlib import Path
+from importlib.resources import files
 
 import pytest
+import yaml
 from deepsquare.grid.supervisor.schedulers.base import Phase, RefusedError
 from deepsquare.grid.supervisor.schedulers.local.scheduler import Local
 
@@ -96,34 +97,17 @@ async def test_steps_have_the_gpus_that_they_ask_for(runner: Runner) -> None:
     assert own_lines(output.read_text()) == ["parent", "none", "2", "got TERM"]
 
 
-# Each rank says who it is, and all wait for each other.
-MPI = """\
-#include <mpi.h>
-#include <stdio.h>
-int main(int argc, char **argv) {
-    int rank, size, sum;
-    MPI_Init(&argc, &argv);
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    MPI_Comm_size(MPI_COMM_WORLD, &size);
-    MPI_Allreduce(&rank, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
-    printf("rank %d of %d, sum %d\\n", rank, size, sum);
-    MPI_Finalize();
-    return 0;
-}
-"""
-
-
-async def test_programs_of_mpi_find_each_other(runner: Runner, tmp_path: Path) -> None:
-    (tmp_path / "hello.c").write_text(MPI)
-    program = runner.root / "hello"
-    subprocess.run(["mpicc", "-o", program, tmp_path / "hello.c"], check=True)
-    program.chmod(0o755)
-    result = await runner.run(run(str(program), mpi="pmi2", resources={"tasks": 2}), tasks=2, mem_mb=200)
+async def test_programs_of_mpi_find_each_other(runner: Runner) -> None:
+    template = yaml.safe_load(files("deepsquare.cli").joinpath("templates", "mpi.yaml").read_text())
+    tasks = 2 if isinstance(runner.scheduler, Local) else 4
+    for step in template["steps"]:
+        step["run"]["resources"] = {"tasks": min(tasks, step["run"].get("resources", {}).get("tasks", 1))}
+    result = await runner.run(*template["steps"], tasks=tasks, mem_mb=300)
     if isinstance(runner.scheduler, Local):
         assert result.code == 1
         assert "the local scheduler has no MPI" in result.text
     else:
-        assert sorted(result.lines) == ["rank 0 of 2, sum 1", "rank 1 of 2, sum 1"]
+        assert (result.code, result.lines) == (0, ["4 ranks, sum 6"])
 
 
 async def test_out_of_time_is_tidied_up_too(runner: Runner) -> None:

@@ -23,10 +23,11 @@ def test_each_template_is_a_workflow_that_compiles(
     result = CliRunner().invoke(app, ["init", template])
     assert (result.exit_code, "workflow.yaml is written" in result.output) == (0, True)
     compile_workflow(load(Path("workflow.yaml")))
-    first, second = Path("workflow.yaml").read_text().splitlines()[:2]
+    text = Path("workflow.yaml").read_text()
+    first = text.splitlines()[0]
     schema = first.removeprefix("# yaml-language-server: $schema=")
     assert json.loads(Path(schema).read_text())["title"] == "DeepSquare workflow"
-    assert "workflow.yaml" in second
+    assert "deepsquare submit workflow.yaml" in text
 
 
 def test_a_file_that_is_there_stays(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ class Template(StrEnum):
     HELLO = "hello"
     CONTAINER = "container"
     GPU = "gpu"
+    MPI = "mpi"
     ARRAY = "array"
+    S3 = "s3"
 
 
 def init(
