@@ -13,6 +13,7 @@ lint: setup
 bench: setup
 	.venv/bin/python tests/bench/overhead.py
 	.venv/bin/python tests/bench/slurm.py
+	.venv/bin/python tests/bench/workflow.py
 
 setup:
 	integration/setup

@@ -460,7 +460,7 @@ def test_any_module_is_resolved_or_refused(text: str, more: str) -> None:
 
 def test_the_documentation_is_right() -> None:
     text = (REPOSITORY / "docs" / "workflow.md").read_text()
-    job, module = re.findall(r"```yml\n(.*?)```", text, re.DOTALL)
+    job, module = re.findall(r"```yml\n(.*?)```", text[text.index("## Modules") :], re.DOTALL)
     resources = {"tasks": 2, "cpusPerTask": 1, "memPerCpu": 100, "gpus": 0}
     workflow = from_dict({"resources": resources} | yaml.safe_load(job))
     found = only_use(resolve(workflow, lambda _: FetchedModule(module, COMMIT)))

@@ -216,6 +216,8 @@ class Model(BaseModel):
         frozen=True,
         strict=True,
         hide_input_in_errors=True,
+        # Programs that only name these types start sooner.
+        defer_build=True,
     )
 
 

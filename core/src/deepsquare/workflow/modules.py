@@ -15,12 +15,13 @@ from pydantic_core import PydanticCustomError
 
 from deepsquare.errors import DeepSquareError
 from deepsquare.workflow.fields import EnvKey, Model, Text
-from deepsquare.workflow.loading import problems_of, read_yaml
+from deepsquare.workflow.loading import problems_of
 from deepsquare.workflow.models import Resources, Step, Use, Workflow
 from deepsquare.workflow.module_data import template_data
 from deepsquare.workflow.problems import Location, Problem, WorkflowError, path_text
 from deepsquare.workflow.rules import broken_rules
 from deepsquare.workflow.run import EnvVar
+from deepsquare.workflow.safe_yaml import read_yaml
 from deepsquare.workflow.templates import Record, TemplateError, render
 
 MOST_BYTES = 1 << 20

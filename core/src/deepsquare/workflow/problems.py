@@ -11,6 +11,13 @@ Location = tuple[str | int, ...]
 """Where something is in a workflow: names of fields and numbers of items."""
 
 
+Marks = dict[Location, tuple[int, int]]
+"""Line and column, from 1, of the parts of a file."""
+
+MOST_LEVELS = 50
+"""How deep files may be nested."""
+
+
 def path_text(location: Location) -> str:
     """A location as people write it, such as `steps[0].run`; empty for the whole."""
     text = ""
@@ -35,6 +42,10 @@ class Problem:
     def __str__(self) -> str:
         place = f"line {self.line}, column {self.column}: " if self.line is not None else ""
         return f"{place}{self.path}: {self.message}" if self.path else f"{place}{self.message}"
+
+
+TOO_DEEP = Problem("", f"is nested deeper than {MOST_LEVELS} levels", "depth")
+"""What is wrong with a file that is."""
 
 
 class WorkflowError(DeepSquareError):

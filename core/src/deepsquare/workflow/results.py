@@ -24,7 +24,6 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-import secrets
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -88,7 +87,10 @@ _OTHER_CLOSING = re.compile(rb"none|large [1-9][0-9]{0,19}|error (?:irregular|un
 
 def new_tag() -> str:
     """A tag for the result of one job: 32 hex digits that nobody can guess."""
-    return secrets.token_hex(16)
+    # Imports sockets and more, which few programs need.
+    from secrets import token_hex
+
+    return token_hex(16)
 
 
 def with_result(workflow: Workflow, tag: str) -> Workflow:

@@ -165,7 +165,7 @@ class Run(Model):
     )
     work_dir: AbsolutePath | None = Field(default=None, description="Where it begins; $STORAGE_PATH.")
     env: tuple[EnvVar, ...] = Field(default=(), strict=False, description="Variables of this step alone.")
-    resources: StepResources = Field(default=StepResources(), description="What it uses of the job's resources.")
+    resources: StepResources = Field(default_factory=StepResources, description="What it uses of the job's resources.")
     disable_cpu_binding: bool | None = Field(default=None, description="Tasks may run on all CPUs of the job.")
     mpi: Literal["none", "pmix_v4", "pmi2"] | None = Field(
         default=None, description="How MPI programs find each other; what the provider chose, if it is left out."

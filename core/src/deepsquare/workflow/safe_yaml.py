@@ -1,0 +1,100 @@
+"""YAML as these files have it: without what makes it dangerous or surprising. Apart from the rest, since few programs read any."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from deepsquare.workflow.problems import MOST_LEVELS, TOO_DEEP, Location, Marks, Problem, WorkflowError
+
+
+def read_yaml(text: str, source: str) -> tuple[Any, Marks]:
+    """Plain data of a YAML text, and where its parts are: line and column by location.
+
+    Raises:
+        WorkflowError: it is not YAML, or has what these files can't have: aliases, doubled keys, too much depth.
+    """
+    marks: Marks = {}
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        return (_construct(node, (), marks) if node is not None else None), marks
+    except yaml.YAMLError as error:
+        raise WorkflowError([_syntax_problem(error)], source) from None
+    except _BadNode as error:
+        mark = error.node.start_mark
+        raise WorkflowError([Problem("", str(error), "syntax", mark.line + 1, mark.column + 1)], source) from None
+    except RecursionError:
+        raise WorkflowError([TOO_DEEP], source) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Without aliases, which make small files of huge data, and without depth."""
+
+    _levels = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=event.start_mark)
+        if self._levels > MOST_LEVELS + 1:
+            raise RecursionError
+        self._levels += 1
+        node = super().compose_node(parent, index)
+        self._levels -= 1
+        return node
+
+
+class _BadNode(Exception):
+    def __init__(self, message: str, node: yaml.Node) -> None:
+        super().__init__(message)
+        self.node = node
+
+
+def _construct(node: yaml.Node, path: Location, marks: Marks) -> Any:
+    """Plain data of a node, without what makes YAML dangerous or surprising: aliases, tags, doubled keys, dates."""
+    if len(path) > MOST_LEVELS:
+        raise RecursionError
+    marks[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
+    if isinstance(node, yaml.MappingNode):
+        found: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise _BadNode("a key must be text", key_node)
+            key = str(key_node.value)
+            if key in found:
+                raise _BadNode(f"the key {key!r} is there twice", key_node)
+            found[key] = _construct(value_node, (*path, key), marks)
+            marks[*path, key] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+        return found
+    if isinstance(node, yaml.SequenceNode):
+        return [_construct(item, (*path, number), marks) for number, item in enumerate(node.value)]
+    return _scalar(node.tag.removeprefix("tag:yaml.org,2002:"), str(node.value))
+
+
+def _scalar(kind: str, text: str) -> Any:
+    """What people read in a scalar. Old YAML's octal numbers, base 60 and dates are only text to this language."""
+    if kind == "int" and _INTEGER.fullmatch(text):
+        return int(text)
+    if kind == "float" and _DECIMAL.fullmatch(text):
+        return float(text)
+    if kind == "bool":
+        return _Loader.bool_values.get(text.lower(), text)
+    return None if kind == "null" else text
+
+
+# No more digits than fit any field, since Python refuses to read thousands of them.
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,99})")
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)\.[0-9]*")
+# What the parser quotes of the file may be a part of a secret; behind other words it quotes single characters and its own tokens.
+_QUOTED = re.compile(r"(?<=handle|.alias|anchor) (['\"]).*", re.DOTALL)
+
+
+def _syntax_problem(error: yaml.YAMLError) -> Problem:
+    mark = getattr(error, "problem_mark", None)
+    words = _QUOTED.sub("", getattr(error, "problem", None) or "is not YAML")
+    if mark is None:
+        return Problem("", f"is neither YAML nor JSON: {words}", "syntax")
+    return Problem("", f"is neither YAML nor JSON here: {words}", "syntax", mark.line + 1, mark.column + 1)
