@@ -39,6 +39,8 @@ shift 2
 # Its arguments are the file with the customer's variables, and another that gets the number of the step.
 _BEGIN = """\
 exec 2>&1
+# On the nodes beside the first one nobody has made it.
+[ -d "$DEEPSQUARE_DISK_TMP" ] || mkdir -p "$DEEPSQUARE_DISK_TMP" "$DEEPSQUARE_DISK_WORLD_TMP" 2>/dev/null
 [ "${SLURM_PROCID:-0}" != 0 ] || printf '%s\\n' "${SLURM_STEP_ID:-}" >"$2"
 """
 _SCOPE = """\
