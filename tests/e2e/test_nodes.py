@@ -54,10 +54,3 @@ async def test_in_networks_and_as_other_users(runner: Runner) -> None:
     step = run(f"{WHERE}; id -u", network="pasta", mapUid=77, resources={"tasks": 4})
     result = await runner.run(step, tasks=4)
     assert (result.code, sorted(result.lines)) == (0, sorted([*ALL, *["77"] * 4]))
-
-
-@pytest.mark.parametrize("runner", ["slurm"], indirect=True)
-async def test_a_node_makes_its_own_cache(runner: Runner) -> None:
-    # These nodes are of one machine: as if the others had a disk of their own.
-    step = run('touch "$DEEPSQUARE_DISK_TMP/mark-$SLURM_PROCID" && echo made', resources={"tasks": 4})
-    assert (await runner.run(run('rmdir "$DEEPSQUARE_DISK_TMP"'), step, tasks=4)).lines == ["made"] * 4

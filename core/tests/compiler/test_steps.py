@@ -104,3 +104,9 @@ def test_with_logging_off_failures_are_silent_but_still_failures(node, job) -> N
 def test_an_empty_command_and_a_job_without_commands_succeed(new_node, job) -> None:
     assert new_node().run(job("")).code == 0
     assert new_node().run(job(steps=[{"name": "nothing"}])).code == 0
+
+
+def test_a_node_makes_the_cache_on_its_own_disk(node, job) -> None:
+    # As if the second step ran on another node.
+    ended = node.run(job('rm -r "$DEEPSQUARE_DISK_TMP"', 'touch "$DEEPSQUARE_DISK_TMP/here" && echo made'))
+    assert (ended.code, ended.text) == (0, "made\n")
