@@ -166,8 +166,9 @@ async def test_mounts(runner: Runner, runtime: str) -> None:
 
 async def test_shells(runner: Runner, runtime: str) -> None:
     look = 'readlink /proc/$$/exe | sed "s|.*/||"'
-    steps = [inside(runtime, look, shell=shell) for shell in ("/bin/sh", "/bin/ash")]
-    assert await prints(runner, runtime, *steps) == ["busybox", "busybox"]
+    # The image has no bash.
+    steps = [inside(runtime, look, shell=shell) for shell in (None, "/bin/sh", "/bin/ash")]
+    assert await prints(runner, runtime, *steps) == ["busybox"] * 3
 
 
 async def test_a_mapped_user(runner: Runner, runtime: str) -> None:

@@ -41,7 +41,7 @@ def test_a_job_runs_as_the_account_of_the_grid_never_as_root(grid: Grid) -> None
     own = f"dsq-{grid.json('context', 'show')['account'].lower()[2:30]}"
     account = own if grid.cluster else next(iter(grid.accounts()))
     assert int(uid) == pwd.getpwnam(account).pw_uid != 0
-    assert umask == "0077"
+    assert umask == "0022"
     assert directory.startswith(str(grid.jobs_folder / "shared"))
     assert home.startswith(str(grid.jobs_folder / "shared"))
 

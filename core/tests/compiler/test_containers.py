@@ -65,7 +65,7 @@ def test_the_command_line_shows_neither_command_nor_variables(started, node, tmp
         *("--bind", f"{node.folder}/disk/world-tmp:/deepsquare/disk/world-tmp"),
         "--",
         f"{tmp_path}/images/tool.sif",
-        "/bin/bash",
+        "/bin/sh",
         "/deepsquare/.deepsquare/command-1",
     ]
 

@@ -251,3 +251,31 @@ def test_text_that_no_program_can_be_given_is_refused_everywhere(
 def test_an_image_has_a_name(job, problems_of) -> None:
     (problem,) = problems_of(job(**_in_container(image="")))
     assert (problem.path, problem.message) == ("steps[0].run.container.image", "must not be empty")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"env": None, "input": None, "continuousOutputSync": None, "virtualNetworks": None},
+        {"run": {"env": None, "dns": None, "resources": None, "container": None, "network": None}},
+        {"steps": [{"run": {"command": "true"}, "dependsOn": None, "steps": None, "catch": None, "finally": None}]},
+    ],
+)
+def test_null_is_as_good_as_left_out(change: dict, job) -> None:
+    assert from_dict(job(**change)) == from_dict(job())
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "words"),
+    [
+        ({"resources": {"gpusPerTask": 1}}, "resources.gpusPerTask", "it is an old name: write gpus"),
+        ({"run": {"image": "alpine"}}, "steps[0].run.image", "it belongs in container"),
+        ({"steps": [{"network": "host"}]}, "steps[0].network", "it belongs in run"),
+    ],
+)
+def test_what_stands_in_a_wrong_place_is_shown_the_right_one(
+    change: dict, path: str, words: str, job, problems_of
+) -> None:
+    (problem,) = problems_of(job(**change))
+    assert problem.path == path
+    assert words in problem.message

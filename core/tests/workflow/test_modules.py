@@ -283,13 +283,11 @@ NAME = "module git.example/a/m (commit 0123456789ab): "
             HEAD + "steps:\n- run: {comand: a}\n",
             ["module.yaml, line 4, column 3: steps[0].run.command: is missing", "did you mean command?"],
         ),
-        (
-            HEAD + "stepz: []\n",
-            ["steps: is missing", "line 3, column 1: stepz: is an unknown field; did you mean steps?"],
-        ),
+        (HEAD + "stepz: []\n", ["steps: is missing"]),
+        (HEAD + "steps: [{nme: x}]\n", ["steps[0].nme: is an unknown field; did you mean name?"]),
         (HEAD + "steps: [\n", ["is neither YAML nor JSON here"]),
         (HEAD + "steps: &a []\ninputs: *a\n", ["aliases are not allowed"]),
-        ("- a\n", ["must be a mapping with name, minimumResources and steps"]),
+        ("- a\n", ["must be a mapping with steps"]),
         ("", ["must be a mapping"]),
         (HEAD + "steps: []\ninputs: [{key: A}, {key: A}]\n", ["has the input A twice"]),
         (HEAD + "steps: []\noutputs: [{key: A}, {key: A}]\n", ["has the output A twice"]),
@@ -298,10 +296,6 @@ NAME = "module git.example/a/m (commit 0123456789ab): "
         (
             HEAD + "steps:{{ `\n\n` }}\n- nope: 1\n",
             ["module.yaml, after its template, line 6, column 3: steps[0].nope"],
-        ),
-        (
-            HEAD.replace("gpus", "gpusPerTask") + "steps: []\n",
-            ["minimumResources.gpusPerTask: is an unknown field; did you mean"],
         ),
         (SIMPLE + "#" * (1 << 20), ["is larger than 1 MiB"]),
         (HEAD + "steps: " + "[" * 60 + "]" * 60, ["nested deeper than 50 levels"]),
@@ -313,6 +307,19 @@ def test_a_module_that_is_not_valid(text: str, words: list[str], refused) -> Non
     assert all(problem.message.startswith(NAME) for problem in problems)
     for part in words:
         assert any(part in problem.message for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "steps: [{}]\n",
+        "name: 1\nminimumResources: {tasks: 1, gpusPerTask: 2}\nsteps: [{}]\n",
+        "# {{ .Job }}\noutputs: [{key: A, despcription: x}]\nresources: {tasks: 1}\nsteps: [{}]\n",
+    ],
+)
+def test_what_a_module_has_beside_and_what_it_leaves_out_is_left_alone(text: str) -> None:
+    workflow = from_dict({"resources": {"tasks": 1, "cpusPerTask": 1, "memPerCpu": 1, "gpus": 0}, "steps": [use("m")]})
+    assert len(only_use(resolve(workflow, Modules(m=text))).module.steps) == 1
 
 
 def test_steps_of_a_module_ask_for_no_more_than_the_job_has(refused) -> None:

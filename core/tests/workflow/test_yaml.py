@@ -32,12 +32,27 @@ def test_what_looks_like_something_else_only_to_yaml_is_the_text_that_was_writte
     assert value_of(parse(text(value=scalar))) == scalar
 
 
-@pytest.mark.parametrize("scalar", ["yes", "No", "on", "OFF", "true", "12", "1.10", "~", "null", ""])
-def test_what_yaml_does_not_read_as_text_has_to_be_quoted(scalar: str, problems_of) -> None:
+@pytest.mark.parametrize("scalar", ["yes", "No", "on", "OFF", "true", "12", "1.10", "-0", "007", "1_000"])
+def test_what_yaml_reads_as_something_else_is_the_text_that_was_written_where_text_is_wanted(scalar: str) -> None:
+    assert value_of(parse(text(value=scalar))) == scalar
+    assert value_of(parse(text(value=f'"{scalar}"'))) == scalar
+
+
+def test_that_holds_everywhere_and_for_numbers_nothing_changes(job, problems_of) -> None:
+    lines = "resources: {tasks: 2, cpusPerTask: 1, memPerCpu: 1, gpus: 0}\nsteps:\n- name: 1\n  if: true\n"
+    lines += "  for: {parallel: true, items: [1, no], steps: [{run: {command: false}}]}\n"
+    step = parse(lines).steps[0]
+    assert step.for_ is not None
+    assert (step.name, step.if_, step.for_.items, step.for_.steps[0].run.command) == ("1", "true", ("1", "no"), "false")  # type: ignore[union-attr]
+    (problem,) = problems_of(lines.replace("parallel: true", "parallel: 1"))
+    assert problem.message == "must be true or false, not a number"
+
+
+@pytest.mark.parametrize("scalar", ["~", "null", ""])
+def test_nothing_is_no_text(scalar: str, problems_of) -> None:
     (problem,) = problems_of(text(value=scalar))
     assert (problem.path, problem.line) == ("env[0].value", 3)
-    assert problem.message.startswith("must be text, not ")
-    assert value_of(parse(text(value=f'"{scalar}"'))) == scalar
+    assert problem.message == "must be text, not nothing; put it in quotes"
 
 
 @pytest.mark.parametrize("scalar", ["12:30:45", "0x1f", "010", "1_000", "+5", "0b_", "1:30.5", ".inf"])

@@ -45,4 +45,5 @@ def command(run: Run, number: int) -> str:
     """The words behind the image: the step's shell and its file, or the arguments of the image's entry point."""
     if run.shell == "ENTRYPOINT":
         return " ".join(quote(word) for word in shlex.split(run.command))
-    return f"{run.shell or '/bin/bash'} {ROOT}/.deepsquare/command-{number}"
+    # Many images have no bash.
+    return f"{run.shell or '/bin/sh'} {ROOT}/.deepsquare/command-{number}"

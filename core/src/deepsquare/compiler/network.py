@@ -69,7 +69,8 @@ mount --bind "$log.resolv" /etc/resolv.conf || exit 1
 """
 
 _ENTER = """\
-exec unshare --user --map-root-user --mount __NET__-- /bin/bash "${0%/*}/enter-__NUMBER__" "$1" "$(id -u)" "$(id -g)" "${log:-}"
+exec unshare --user --map-user=0 --map-group=__GID__ --mount __NET__-- /bin/bash "${0%/*}/enter-__NUMBER__" \\
+    "$1" "$(id -u)" "$(id -g)" "${log:-}"
 """
 
 # Programs ask who they are, Apptainer among them.
@@ -89,6 +90,11 @@ mount --bind "$names.passwd" /etc/passwd && mount --bind "$names.group" /etc/gro
 
 _LEAVE = """\
 exec unshare --user --map-user=__UID__ --map-group=__GID__ -- /bin/bash "${0%/*}/main-__NUMBER__" "$scope"
+"""
+
+# Who asks to be root keeps what the namespaces' root may do in them: mounts, and its own network.
+_STAY = """\
+exec /bin/bash "${0%/*}/main-__NUMBER__" "$scope"
 """
 
 _WIREGUARD_UP = """\
@@ -188,7 +194,7 @@ class Networks:
 
     def __init__(self, workflow: Workflow) -> None:
         self._networks = workflow.virtual_networks
-        self._peers: dict[str, list[VNet]] = {network.name: [] for network in self._networks}
+        self._peers: dict[str, list[str]] = {network.name: [] for network in self._networks}
 
     @property
     def are_any(self) -> bool:
@@ -196,10 +202,12 @@ class Networks:
         return bool(self._networks)
 
     def peer(self, interface: VNet) -> tuple[int, int]:
-        """The number of an interface's network, and its own number there. Each call is another interface."""
+        """The number of an interface's network, and its own number there: that of its address, which steps may share."""
         peers = self._peers[interface.name]
-        peers.append(interface)
-        return [network.name for network in self._networks].index(interface.name), len(peers) - 1
+        host = _host(interface)
+        if host not in peers:
+            peers.append(host)
+        return [network.name for network in self._networks].index(interface.name), peers.index(host)
 
     def files(self) -> Iterator[str]:
         """Lines that write what the gateways use; known when all steps have been compiled."""
@@ -209,7 +217,7 @@ class Networks:
         for number, network in enumerate(self._networks):
             yield f'mkdir "$private/vnet-{number}"\n'
             yield write_file(f'"$private/vnet-{number}/gateway"', network.gateway_address)
-            yield write_file(f'"$private/vnet-{number}/peers"', "\n".join(map(_host, self._peers[network.name])))
+            yield write_file(f'"$private/vnet-{number}/peers"', "\n".join(self._peers[network.name]))
 
     def lines(self) -> Iterator[str]:
         """Lines that start the gateways."""
@@ -254,10 +262,12 @@ def entry(run: Run, number: int, networks: Networks) -> Entry:
     gid = '"$3"' if run.map_gid is None else str(run.map_gid)
     if run.map_uid is not None or run.map_gid is not None:
         inside.append(fill(_NAMES, UID=uid, GID=gid))
-    inside.append(fill(_LEAVE, UID=uid, GID=gid, NUMBER=str(number)))
+    stays = run.map_uid == 0
+    inside.append(fill(_STAY if stays else _LEAVE, UID=uid, GID=gid, NUMBER=str(number)))
     written.append(write_file(f'"$private/enter-{number}"', "".join(inside).rstrip("\n")))
     start = "" if kind is None else fill(_START, KIND=kind)
-    launch = start + fill(_ENTER, NET="" if kind is None else "--net ", NUMBER=str(number))
+    group = "0" if not stays else '"$(id -g)"' if run.map_gid is None else str(run.map_gid)
+    launch = start + fill(_ENTER, NET="" if kind is None else "--net ", GID=group, NUMBER=str(number))
     return Entry("".join(written), launch.rstrip("\n"))
 
 

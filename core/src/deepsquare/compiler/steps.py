@@ -43,7 +43,9 @@ exec 2>&1
 [ -d "$DEEPSQUARE_DISK_TMP" ] || mkdir -p "$DEEPSQUARE_DISK_TMP" "$DEEPSQUARE_DISK_WORLD_TMP" 2>/dev/null
 [ "${SLURM_PROCID:-0}" != 0 ] || printf '%s\\n' "${SLURM_STEP_ID:-}" >"$2"
 """
+# The job's own folder is closed to others; what it puts into everybody's cache is for everybody.
 _SCOPE = """\
+umask 022
 scope=$1
 set --
 """

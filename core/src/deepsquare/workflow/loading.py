@@ -6,7 +6,7 @@ import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,6 +16,7 @@ from deepsquare.workflow.models import Workflow
 from deepsquare.workflow.problems import MOST_LEVELS, TOO_DEEP, Location, Marks, Problem, WorkflowError, path_text
 from deepsquare.workflow.rules import broken_rules
 
+_Validated = TypeVar("_Validated", bound=BaseModel)
 _FILE_BYTES = 1 << 20
 
 
@@ -52,8 +53,8 @@ def parse(text: str, source: str = "the workflow") -> Workflow:
         # Also for JSON with a mistake, which is told with its place.
         from deepsquare.workflow.safe_yaml import read_yaml
 
-        data, marks = read_yaml(text, source)
-        return _validate(data, source, lambda: marks)
+        read = read_yaml(text, source)
+        return _validate(read.data, source, lambda: read.marks, read.as_text)
     return _validate(data, source, lambda: _marks_of_json(text))
 
 
@@ -66,19 +67,39 @@ def from_dict(data: Mapping[str, Any]) -> Workflow:
     return _validate(data, "the workflow", dict)
 
 
-def _validate(data: Any, source: str, find_marks: Callable[[], Marks]) -> Workflow:
+def _validate(
+    data: Any,
+    source: str,
+    find_marks: Callable[[], Marks],
+    as_text: Callable[[ValidationError], Any] = lambda _: None,
+) -> Workflow:
     if _is_deep(data, MOST_LEVELS):
         raise WorkflowError([TOO_DEEP], source)
     if not isinstance(data, Mapping):
         raise WorkflowError([Problem("", "must be a mapping with resources and steps", "type")], source)
     try:
-        workflow = Workflow.model_validate(dict(data))
+        workflow = validated(Workflow, dict(data), as_text)
     except ValidationError as error:
         raise WorkflowError(problems_of(error, find_marks(), Workflow), source) from None
     if broken := list(broken_rules(workflow)):
         marks = find_marks()
         raise WorkflowError([_located(*rule, marks) for rule in broken], source)
     return workflow
+
+
+def validated(model: type[_Validated], data: Any, as_text: Callable[[ValidationError], Any]) -> _Validated:
+    """Data as a model; what YAML reads as numbers and truth values is the text that is written, where text is wanted.
+
+    Raises:
+        ValidationError: it is not valid.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        text = as_text(error)
+        if text is None:
+            raise
+        return model.model_validate(text)
 
 
 def _is_deep(data: Any, levels: int) -> bool:
@@ -101,7 +122,7 @@ def _marks_of_json(text: str) -> Marks:
     from deepsquare.workflow.safe_yaml import read_yaml
 
     try:
-        return read_yaml(text, "")[1]
+        return read_yaml(text, "").marks
     except WorkflowError:
         return {}
 
@@ -183,8 +204,18 @@ def _suggestion(location: Location, whole: type[BaseModel]) -> str:
     if model is None:
         return ""
     names = [field.alias or name for name, field in model.model_fields.items()]
+    if location[-2:] == ("resources", "gpusPerTask") and len(location) == 2:
+        return "; it is an old name: write gpus, the GPUs of the whole job"
+    for name, field in model.model_fields.items():
+        inner = _find_model(field.annotation)
+        if inner is not None and inner is not model and _model_has(inner, str(location[-1])):
+            return f"; it belongs in {field.alias or name}"
     near = difflib.get_close_matches(str(location[-1]), names, 1, 0.5)
     return f"; did you mean {near[0]}?" if near else f"; allowed are {', '.join(names)}"
+
+
+def _model_has(model: type[BaseModel], alias: str) -> bool:
+    return any((field.alias or name) == alias for name, field in model.model_fields.items())
 
 
 def _model_of(model: type[BaseModel], alias: str) -> type[BaseModel] | None:

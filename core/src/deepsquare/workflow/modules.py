@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from deepsquare.errors import DeepSquareError
-from deepsquare.workflow.fields import EnvKey, Model, Text
-from deepsquare.workflow.loading import problems_of
+from deepsquare.workflow.fields import EnvKey, Model, Natural, Positive, Text
+from deepsquare.workflow.loading import problems_of, validated
 from deepsquare.workflow.models import Resources, Step, Use, Workflow
 from deepsquare.workflow.module_data import template_data
 from deepsquare.workflow.problems import Location, Problem, WorkflowError, path_text
@@ -35,7 +35,22 @@ class ModuleError(DeepSquareError):
     """A module can't be fetched; the text says why and what to do."""
 
 
-class ModuleInput(Model):
+class _Described(Model):
+    """A part of a module's file, which users of the module can't mend: what it has beside its fields is left alone."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class MinimumResources(_Described):
+    """What a job must have for a module."""
+
+    tasks: Positive = Field(default=1, description="How many tasks.")
+    cpus_per_task: Positive = Field(default=1, description="CPUs of each task.")
+    mem_per_cpu: Positive = Field(default=1, description="MB of memory a CPU.")
+    gpus: Natural = Field(default=0, description="GPUs of the whole job.")
+
+
+class ModuleInput(_Described):
     """What a module can be given: a variable of its steps."""
 
     key: EnvKey = Field(description="The variable's name.")
@@ -48,19 +63,21 @@ class ModuleInput(Model):
         return self
 
 
-class ModuleOutput(Model):
+class ModuleOutput(_Described):
     """What a module gives: a variable that its steps append to $DEEPSQUARE_ENV."""
 
     key: EnvKey = Field(description="The variable's name, to which exportEnvAs puts its prefix.")
     description: Text = Field(default="", description="What it means.")
 
 
-class Module(Model):
+class Module(_Described):
     """The file `module.yaml`, after its template was carried out."""
 
-    name: Text = Field(description="What people call it.")
+    name: Text = Field(default="", description="What people call it.")
     description: Text = Field(default="", description="What it does.")
-    minimum_resources: Resources = Field(description="What a job must have to use it.")
+    minimum_resources: MinimumResources = Field(
+        default_factory=MinimumResources, description="What a job must have to use it."
+    )
     inputs: tuple[ModuleInput, ...] = Field(default=(), strict=False, description="What it can be given by args.")
     outputs: tuple[ModuleOutput, ...] = Field(default=(), strict=False, description="What it gives by exportEnvAs.")
     steps: tuple[Step, ...] = Field(strict=False, description="What it does.")
@@ -242,12 +259,12 @@ class _Resolver:
             raise context.problem(f"{name}: all modules of the job have more than 1 MiB together")
         where = "module.yaml" if text == fetched.text else "module.yaml, after its template"
         try:
-            data, marks = read_yaml(text, "")
-            if not isinstance(data, dict):
-                raise WorkflowError([Problem("", "must be a mapping with name, minimumResources and steps", "type")])
-            return Module.model_validate(data)
+            read = read_yaml(text, "")
+            if not isinstance(read.data, dict):
+                raise WorkflowError([Problem("", "must be a mapping with steps", "type")])
+            return validated(Module, read.data, read.as_text)
         except ValidationError as error:
-            problems = problems_of(error, marks, Module)
+            problems = problems_of(error, read.marks, Module)
         except WorkflowError as error:
             problems = error.problems
         raise WorkflowError(
@@ -278,8 +295,8 @@ class _Resolver:
             )
 
 
-def _compared(least: Resources, job: Resources) -> Iterator[tuple[str, int, int]]:
-    for name, information in Resources.model_fields.items():
+def _compared(least: MinimumResources, job: Resources) -> Iterator[tuple[str, int, int]]:
+    for name, information in MinimumResources.model_fields.items():
         yield information.alias or name, getattr(least, name), getattr(job, name)
 
 

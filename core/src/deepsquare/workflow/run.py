@@ -161,7 +161,8 @@ class Run(Model):
 
     command: Text = Field(repr=False, description="A script for the shell, or the arguments of an image's entry point.")
     shell: Literal["/bin/bash", "/bin/ash", "/bin/sh", "ENTRYPOINT"] | None = Field(
-        default=None, description="What runs it: /bin/bash if it is left out; ENTRYPOINT is the image's own program."
+        default=None,
+        description="What runs it: left out, /bin/bash, or /bin/sh in a container; ENTRYPOINT: the image's program.",
     )
     work_dir: AbsolutePath | None = Field(default=None, description="Where it begins; $STORAGE_PATH.")
     env: tuple[EnvVar, ...] = Field(default=(), strict=False, description="Variables of this step alone.")

@@ -2,25 +2,55 @@
 
 from __future__ import annotations
 
+import copy
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from deepsquare.workflow.problems import MOST_LEVELS, TOO_DEEP, Location, Marks, Problem, WorkflowError
 
 
-def read_yaml(text: str, source: str) -> tuple[Any, Marks]:
-    """Plain data of a YAML text, and where its parts are: line and column by location.
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a YAML text says."""
+
+    data: Any
+    marks: Marks
+    scalars: dict[Location, str]
+    """What is written where the data has a number or a truth value."""
+
+    def as_text(self, error: ValidationError) -> Any:
+        """The data with the text that is written where a model wanted text; None where that would change nothing."""
+        places = [
+            item["loc"] for item in error.errors() if item["type"] == "string_type" and item["loc"] in self.scalars
+        ]
+        if not places:
+            return None
+        data = copy.deepcopy(self.data)
+        for place in places:
+            parent = data
+            for part in place[:-1]:
+                parent = parent[part]
+            parent[place[-1]] = self.scalars[place]
+        return data
+
+
+def read_yaml(text: str, source: str) -> Document:
+    """The plain data of a YAML text.
 
     Raises:
         WorkflowError: it is not YAML, or has what these files can't have: aliases, doubled keys, too much depth.
     """
     marks: Marks = {}
+    scalars: dict[Location, str] = {}
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        return (_construct(node, (), marks) if node is not None else None), marks
+        data = _construct(node, (), marks, scalars) if node is not None else None
+        return Document(data, marks, scalars)
     except yaml.YAMLError as error:
         raise WorkflowError([_syntax_problem(error)], source) from None
     except _BadNode as error:
@@ -53,7 +83,7 @@ class _BadNode(Exception):
         self.node = node
 
 
-def _construct(node: yaml.Node, path: Location, marks: Marks) -> Any:
+def _construct(node: yaml.Node, path: Location, marks: Marks, scalars: dict[Location, str]) -> Any:
     """Plain data of a node, without what makes YAML dangerous or surprising: aliases, tags, doubled keys, dates."""
     if len(path) > MOST_LEVELS:
         raise RecursionError
@@ -66,12 +96,15 @@ def _construct(node: yaml.Node, path: Location, marks: Marks) -> Any:
             key = str(key_node.value)
             if key in found:
                 raise _BadNode(f"the key {key!r} is there twice", key_node)
-            found[key] = _construct(value_node, (*path, key), marks)
+            found[key] = _construct(value_node, (*path, key), marks, scalars)
             marks[*path, key] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
         return found
     if isinstance(node, yaml.SequenceNode):
-        return [_construct(item, (*path, number), marks) for number, item in enumerate(node.value)]
-    return _scalar(node.tag.removeprefix("tag:yaml.org,2002:"), str(node.value))
+        return [_construct(item, (*path, number), marks, scalars) for number, item in enumerate(node.value)]
+    value = _scalar(node.tag.removeprefix("tag:yaml.org,2002:"), str(node.value))
+    if isinstance(value, int | float):
+        scalars[path] = str(node.value)
+    return value
 
 
 def _scalar(kind: str, text: str) -> Any:

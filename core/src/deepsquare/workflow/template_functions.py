@@ -39,11 +39,7 @@ def is_empty(value: Any) -> bool:
 
 
 def to_text(value: Any) -> str:
-    """How a value is printed.
-
-    Raises:
-        FunctionError: it is a structure, which has no text.
-    """
+    """How a value is printed."""
     if value is None:
         return "<nil>"
     if isinstance(value, bool):
@@ -52,7 +48,8 @@ def to_text(value: Any) -> str:
         return str(value)
     if isinstance(value, list):
         return f"[{' '.join(map(to_text, value))}]"
-    raise FunctionError("a structure can't be printed; print its fields, or use toYaml")
+    # Go prints its fields; those who write a structure in a comment, as examples do, want none of them.
+    return "{...}"
 
 
 def _cost_of(value: Any) -> int:
