@@ -58,7 +58,8 @@ async def test_what_a_mapped_user_makes_is_the_jobs(runner: Runner) -> None:
 
 @pytest.mark.parametrize("fields", [{}, {"mapGid": 77}, {"network": "pasta"}])
 async def test_who_asks_to_be_root_may_what_root_may_within(runner: Runner, fields: dict) -> None:
-    command = "mkdir -p a b; echo mounted >a/file; mount --bind a b && cat b/file; ip link set lo mtu 1400 2>/dev/null && echo own; true"
+    command = "mkdir -p a b; echo mounted >a/file; mount --bind a b && cat b/file; "
+    command += "ip link set lo mtu 1400 2>/dev/null && echo own; true"
     lines = await prints(runner, run(command, mapUid=0, **fields), run("ls b"))
     assert lines == ["mounted", *(["own"] if "network" in fields else [])]
 
