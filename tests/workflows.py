@@ -161,6 +161,45 @@ ROWS = [
         modules={SOURCE: GREET},
     ),
     Row("mpi: none", [run("echo a", mpi="none")], ["a"]),
+    Row(
+        "a loop with more turns than places is ended with the others",
+        [
+            {"steps": [launch(numbers(1, 60, parallel=True, steps=[run("sleep 0.3")])), run("sleep 1; echo parent")]},
+            run("echo end"),
+        ],
+        ["parent", "end"],
+        tasks=2,
+    ),
+    Row(
+        "after a failing turn the later ones still run",
+        [numbers(1, 5, parallel=True, steps=[run("echo $index; [ $index -gt 1 ] || exit 3")])],
+        ["1", "2", "3", "4", "5"],
+        3,
+        tasks=2,
+        in_any_order=True,
+    ),
+    Row(
+        "of several tasks the first that fails decides",
+        [{"catch": [CAUGHT], **run("[ $SLURM_PROCID = 0 ] || exit 3; sleep 20", resources={"tasks": 2})}],
+        ["caught 3"],
+        tasks=2,
+    ),
+    Row(
+        "what a step leaves wins over the job's variables, and over nothing else",
+        [
+            run(
+                "(echo WHO=left; echo item=left; echo STORAGE_PATH=/nowhere; echo HOME=/nowhere; echo JOB=left) >>$DEEPSQUARE_ENV"
+            ),
+            items(
+                "a",
+                steps=[run('echo "$item|$WHO|$JOB|$PWD" | sed "s:$STORAGE_PATH:scratch:"', env=variables(WHO="step"))],
+            ),
+            use(WHO="arg"),
+        ],
+        ["a|step|left|scratch", "hello arg, .", "inside for arg"],
+        fields={"env": variables(JOB="job")},
+        modules={SOURCE: GREET},
+    ),
     # ------------------------------------------------------------------ order
     Row("steps run one after the other", [run("echo a"), run("echo b")], ["a", "b"]),
     Row("a failing step ends the job with its code", [run("echo a; exit 3"), run("echo b")], ["a"], 3),

@@ -99,6 +99,15 @@ async def test_secrets_of_steps_are_in_no_command_line(runner: Runner, runtime: 
     assert await prints(runner, runtime, *steps, tasks=2) == ["0"]
 
 
+async def test_a_container_sees_none_of_the_jobs_scripts_and_can_not_change_its_command(
+    runner: Runner, runtime: str
+) -> None:
+    look = "grep -rl hidden-value /deepsquare 2>/dev/null | wc -l; (echo x >>/deepsquare-command) 2>/dev/null || echo closed"
+    other = run("echo host", env=variables(SECRET="hidden-value"))
+    lines = await prints(runner, runtime, inside(runtime, look), other, env=variables(JOB="hidden-value"))
+    assert lines == ["0", "closed", "host"]
+
+
 async def test_work_dir(runner: Runner, runtime: str) -> None:
     assert await prints(runner, runtime, inside(runtime, "pwd", workDir="/var/tmp")) == ["/var/tmp"]
 
@@ -222,7 +231,7 @@ async def test_an_image_that_is_not_there_is_told(runner: Runner, runtime: str) 
 
 async def test_nothing_stays_of_unpacked_images(runner: Runner, runtime: str) -> None:
     step = inside(runtime, "mkdir /closed && echo x >/closed/file && chmod 0 /closed")
-    look = run("find .deepsquare/enroot/data -mindepth 1 2>/dev/null | wc -l")
+    look = run('ls -d "$STORAGE_PATH"/../.*/enroot/data/* 2>/dev/null | wc -l')
     assert await prints(runner, runtime, step, step, look) == ["0"]
     assert [path.name for path in runner.shared.iterdir()] == ["started"]
 

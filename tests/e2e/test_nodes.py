@@ -43,7 +43,7 @@ async def test_in_containers(runner: Runner, kind: str) -> None:
     step = run(
         f"{WHERE} && touch /own-$SLURM_PROCID", container=CONTAINERS[kind], shell="/bin/sh", resources={"tasks": 4}
     )
-    left = run("find .deepsquare/enroot/data -mindepth 1 2>/dev/null | wc -l")
+    left = run('ls -d "$STORAGE_PATH"/../.*/enroot/data/* 2>/dev/null | wc -l')
     result = await runner.run(run(f"cp {IMAGES}/busybox.* ."), step, left, tasks=4, mem_mb=300)
     assert (result.code, sorted(result.lines[:4]), result.lines[4:]) == (0, ALL, ["0"])
 

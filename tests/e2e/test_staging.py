@@ -18,7 +18,7 @@ import pytest
 from deepsquare.grid.supervisor.schedulers.base import Phase
 
 from tests.batch import Result, Runner
-from tests.object_store import ObjectStore, object_store
+from tests.object_store import ObjectStore, object_store, object_store_double
 from tests.web import Web, web
 from tests.workflows import run
 
@@ -112,6 +112,16 @@ async def test_single_files(runner: Runner, site: Web, name: str, content: bytes
     assert result.lines[len(files) + 1 :] == files, result
 
 
+async def test_an_archive_stays_whatever_is_in_it(runner: Runner, site: Web) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("model.pt", "inner")
+        archive.writestr("other", "1")
+    site.files["/model.pt"] = buffer.getvalue()
+    step = run('cd "$DEEPSQUARE_INPUT"; head -c 2 model.pt; echo; ls -A')
+    assert (await job(runner, step, input=http(f"{site.url}/model.pt"))).lines[-3:] == ["PK", "model.pt", "other"]
+
+
 async def test_a_damaged_archive_fails_the_job(runner: Runner, site: Web) -> None:
     site.files["/data.tar.gz"] = packed("gz")[:-40]
     result = await job(runner, run("echo never"), input=http(f"{site.url}/data.tar.gz"))
@@ -162,6 +172,13 @@ async def test_several_files_are_sent_as_one(runner: Runner, site: Web) -> None:
         }
 
 
+async def test_what_links_lead_to_is_sent_too(runner: Runner, site: Web) -> None:
+    step = run('cd "$DEEPSQUARE_OUTPUT"; echo 1 >a; echo 2 >../b; ln -s ../b b')
+    await job(runner, step, output=http(f"{site.url}/up.zip"))
+    with zipfile.ZipFile(io.BytesIO(site.uploads["/up.zip"])) as archive:
+        assert archive.read("output/b") == b"2\n"
+
+
 async def test_a_failed_upload_fails_the_job(runner: Runner, site: Web) -> None:
     site.statuses["/up"] = 403
     result = await job(runner, run('echo x >"$DEEPSQUARE_OUTPUT/x"'), output=http(f"{site.url}/up"))
@@ -204,6 +221,48 @@ async def test_delete_sync(
     step = run('echo x >"$DEEPSQUARE_OUTPUT/new"')
     await job(runner, step, output=s3(store, bucket, "/out", deleteSync=delete))
     assert store.keys(bucket) == keys
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "keys"),
+    [
+        ("exit 7", 7, ["out/a", "out/old", "out/z"]),
+        ("true", 0, ["out/a", "out/old", "out/z"]),
+        ("cd $DEEPSQUARE_OUTPUT; echo 2 >a; ln -s nowhere m; echo 2 >z", 1, ["out/a", "out/old", "out/z"]),
+        ("echo 2 >$DEEPSQUARE_OUTPUT/a", 0, ["out/a"]),
+    ],
+)
+@pytest.mark.parametrize("syncs", [True, None])
+async def test_nothing_is_removed_but_for_what_is_whole(
+    runner: Runner, store: ObjectStore, bucket: str, command: str, code: int, keys: list[str], syncs: bool | None
+) -> None:
+    for key in ("out/a", "out/old", "out/z"):
+        store.put(bucket, key, b"1")
+    output = s3(store, bucket, "/out", deleteSync=True)
+    result = await job(runner, run(command), output=output, continuousOutputSync=syncs)
+    assert (result.code, store.keys(bucket)) == (code, keys), result.text
+
+
+async def test_older_files_of_the_same_size_are_sent(runner: Runner, store: ObjectStore, bucket: str) -> None:
+    store.put(bucket, "out/x", b"AAAA")
+    step = run("cd $DEEPSQUARE_OUTPUT; printf BBBB >x; touch -d yesterday x")
+    await job(runner, step, output=s3(store, bucket, "/out"))
+    assert store.get(bucket, "out/x") == b"BBBB"
+
+
+async def test_keys_that_lead_out_of_the_folder_are_refused(runner: Runner) -> None:
+    # Only the double takes such keys.
+    with object_store_double() as store:
+        bucket = store.bucket("bucket")
+        store.put(bucket, "in/../../evil", b"x")
+        store.put(bucket, "in/a..b", b"x")
+        result = await job(runner, run("echo never"), input=s3(store, bucket, "/in/"))
+        assert (result.code, result.lines[-1]) == (
+            1,
+            "The input could not be fetched: a key in the bucket has .. in it.",
+        )
+        result = await job(runner, LOOK, input=s3(store, bucket, "/in/a"))
+        assert result.lines[-1] == "./a..b"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from deepsquare.grid.supervisor.schedulers.base import Phase, RefusedError
 from deepsquare.grid.supervisor.schedulers.local.scheduler import Local
 
 from tests.batch import Result, Runner
-from tests.workflows import ROWS, UNTIL_SIGNALLED, Row, items, launch, own_lines, run, until_up
+from tests.workflows import ROWS, UNTIL_SIGNALLED, Row, items, launch, numbers, own_lines, run, until_up
 
 pytestmark = pytest.mark.slurm
 
@@ -68,6 +68,15 @@ async def test_what_is_cancelled_is_caught_and_tidied_up(runner: Runner) -> None
     lines = own_lines(output.read_text())
     assert sorted(lines) == sorted(["up", "up", "a caught", "b caught", "a finally", "b finally", "outer"])
     assert lines[-1] == "outer"
+
+
+async def test_a_loop_with_more_turns_than_places_can_be_cancelled(runner: Runner) -> None:
+    loop = numbers(1, 50, parallel=True, steps=[run("echo up; sleep 2")])
+    job_id, output = await runner.submit([{"finally": [run("echo tidy")], "steps": [loop]}], tasks=2)
+    await runner.prints(output, "up\nup\n")
+    await runner.scheduler.cancel(job_id)
+    result = await runner.result(job_id, output)
+    assert (result.phase, result.lines[-1]) == (Phase.CANCELLED, "tidy")
 
 
 async def test_what_is_launched_hears_of_the_jobs_end(runner: Runner) -> None:

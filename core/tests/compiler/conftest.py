@@ -63,6 +63,10 @@ class Node:
     def scratch(self) -> Path:
         return self.shared / f"{self.job_name}.{self.job_id}"
 
+    @property
+    def private(self) -> Path:
+        return self.shared / f".{self.job_name}.{self.job_id}"
+
     def start(self, job: dict[str, Any] | str) -> subprocess.Popen[bytes]:
         self.starts += 1
         script = self.folder / f"script-{self.starts}"

@@ -59,6 +59,8 @@ def test_the_command_line_shows_neither_command_nor_variables(started, node, tmp
         "/deepsquare",
         "--bind",
         f"{scratch}:/deepsquare",
+        "--bind",
+        f"{node.private}/command-1:/deepsquare-command:ro",
         *("--bind", f"{node.folder}/persistent/user-{scratch.parent.name}:/deepsquare/tmp"),
         *("--bind", f"{node.folder}/world-tmp:/deepsquare/world-tmp"),
         *("--bind", f"{node.folder}/disk/tmp/user-{scratch.parent.name}:/deepsquare/disk/tmp"),
@@ -66,7 +68,7 @@ def test_the_command_line_shows_neither_command_nor_variables(started, node, tmp
         "--",
         f"{tmp_path}/images/tool.sif",
         "/bin/sh",
-        "/deepsquare/.deepsquare/command-1",
+        "/deepsquare-command",
     ]
 
 
@@ -75,12 +77,12 @@ def test_the_command_line_shows_neither_command_nor_variables(started, node, tmp
     [
         ({"image": "tool.sif", "deepsquareHosted": True}, "{images}/tool.sif"),
         ({"image": "odd name", "deepsquareHosted": True}, "{images}/odd name"),
-        ({"image": "library/alpine:3", "apptainer": True}, "{scratch}/.deepsquare/images/1.sif"),
+        ({"image": "library/alpine:3", "apptainer": True}, "{private}/images/1.sif"),
     ],
 )
 def test_ways_to_an_image(container: dict, image: str, started, node, tmp_path: Path) -> None:
     words, _ = started(container)
-    assert words[words.index("--") + 1] == image.format(images=tmp_path / "images", scratch=node.scratch)
+    assert words[words.index("--") + 1] == image.format(images=tmp_path / "images", private=node.private)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,9 @@ def test_ways_to_an_image(container: dict, image: str, started, node, tmp_path: 
 def test_images_of_registries_are_pulled_before(container: dict, source: str, started, node) -> None:
     started(container | {"apptainer": True, "username": "me", "password": "geheim"})
     words = (node.folder / "pulled").read_text().split("\0")[:-1]
-    assert words == ["--silent", "pull", "--disable-cache", f"{node.scratch}/.deepsquare/images/1.sif.part", source]
+    part, found = words[-2:]
+    assert (words[:-2], found) == (["--silent", "pull", "--disable-cache"], source)
+    assert part.startswith(f"{node.private}/images/1.sif.")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +134,7 @@ def test_options_of_a_container(started) -> None:
     home = words[words.index("--home") + 1]
     assert home.partition(":")[0] == home.partition(":")[2] == words[words.index("--bind") + 1]
     assert words[words.index("--pwd") + 1] == "/some where"
-    assert words[-2:] == ["/bin/sh", "/deepsquare/.deepsquare/command-1"]
+    assert words[-2:] == ["/bin/sh", "/deepsquare-command"]
 
 
 def test_the_providers_own_folders_are_bound(started, node) -> None:

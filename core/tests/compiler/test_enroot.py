@@ -14,6 +14,7 @@ ENROOT = """\
 #!/bin/bash
 folder=${0%/*}/..
 printf '%s\\0' "$@" >"$folder/$1"
+[ "$1" != import ] || echo image >"$3"
 [ "$1" = start ] || exit 0
 cp "$3" "$folder/conf"
 cp "$DEEPSQUARE_TASK.mounts" "$folder/mounts"

@@ -125,7 +125,8 @@ def test_containers_get_the_path_inside_and_what_they_write_is_there(node, retur
     # A double of Apptainer, which has the scratch as it is: there is no /deepsquare here.
     node.add_program(
         "apptainer",
-        f"#!/bin/bash\necho \"$APPTAINERENV_DEEPSQUARE_RESULT\"\nprintf inside >'{node.scratch}/.deepsquare-result'\n",
+        '#!/bin/bash\n[ "$2" != pull ] || exec touch "$4"\n'
+        f"echo \"$APPTAINERENV_DEEPSQUARE_RESULT\"\nprintf inside >'{node.scratch}/.deepsquare-result'\n",
     )
     container = {"image": "busybox", "apptainer": True}
     ended = node.run(returning({"command": "prog", "shell": "ENTRYPOINT", "container": container}))
@@ -135,7 +136,7 @@ def test_containers_get_the_path_inside_and_what_they_write_is_there(node, retur
 
 def test_what_prints_the_whole_job_prints_no_result(node, returning) -> None:
     """Commands can read the script that sends it, since it is a file of their own account's."""
-    ended = node.run(returning('set -x; env; cat .deepsquare/* 2>/dev/null; printf real >"$DEEPSQUARE_RESULT"'))
+    ended = node.run(returning('set -x; env; cat .deepsquare/* .* 2>/dev/null; printf real >"$DEEPSQUARE_RESULT"'))
     assert ended.code == 0
     assert TAG in ended.text
     assert result_of(ended.output)[0] == b"real"

@@ -19,6 +19,7 @@ def options_of_last(node) -> list[str]:
 def test_a_step_has_one_task_with_the_jobs_cpus_and_memory(node, job) -> None:
     assert options(node, job) == [
         "--ntasks=1",
+        "--nodes=1",
         "--cpus-per-task=4",
         "--mem-per-cpu=512M",
         "--kill-on-bad-exit=1",
@@ -49,7 +50,7 @@ def test_binding_to_cpus_can_be_switched_off(disabled: bool | None, given: bool,
 
 def test_each_command_is_one_srun_of_its_own_launcher(node, job) -> None:
     assert node.run(job("true", "true", "true")).code == 0
-    private = node.scratch / ".deepsquare"
+    private = node.private
     assert [call[-4:-2] for call in node.srun_calls()] == [["/bin/bash", f"{private}/step-{n}"] for n in (1, 2, 3)]
 
 
@@ -83,7 +84,7 @@ def test_neither_srun_nor_the_script_has_the_values_in_its_environment(node, job
 
 def test_what_the_script_writes_is_for_the_job_alone(node, job, variables) -> None:
     node.as_user["umask"] = 0
-    run = {"command": 'cd .deepsquare && stat -c "%a %n" . .. *', "env": variables(B="b")}
+    run = {"command": 'cd "$STORAGE_PATH/../.0x2a.7" && stat -c "%a %n" . .. *', "env": variables(B="b")}
     ended = node.run(job("true", run, env=variables(A="a")))
     modes = dict(reversed(line.split()) for line in ended.text.splitlines())
     # With the number of Slurm's step, and the sign that a shell has begun.
@@ -94,9 +95,9 @@ def test_what_the_script_writes_is_for_the_job_alone(node, job, variables) -> No
         "command-1": "600",
         "command-2": "600",
         "environment": "600",
-        "home": "700",
         "images": "700",
         "passed-on": "600",
         "step-1": "600",
         "step-2": "600",
+        "variables": "600",
     }

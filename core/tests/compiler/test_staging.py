@@ -49,7 +49,9 @@ def test_any_text_arrives_at_s5cmd(key: str, secret: str, region: str, path: str
     s3 = {"region": region, "bucketUrl": "s3://bucket", "path": f"/{path}", "endpointUrl": site.url}
     output = {"s3": s3 | {"accessKeyId": key, "secretAccessKey": secret}}
     node.variables |= {"AWS_SESSION_TOKEN": "of the node", "AWS_PROFILE": "of the node"}
-    ended = node.run(job("true", output=output, env=[{"key": "AWS_ACCESS_KEY_ID", "value": "of the job"}]))
+    ended = node.run(
+        job('touch "$DEEPSQUARE_OUTPUT/file"', output=output, env=[{"key": "AWS_ACCESS_KEY_ID", "value": "of the job"}])
+    )
     assert ended.code == 0, ended
     words = (node.folder / "words").read_bytes().decode().split("\0")
     assert words[words.index("--destination-region") + 1] == region

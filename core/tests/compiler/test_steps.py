@@ -29,7 +29,7 @@ def test_a_command_is_run_as_it_is_written(node, job) -> None:
     )
 )
 def test_any_command_reaches_its_shell_byte_for_byte(new_node, job, text: str) -> None:
-    command = f'exec cat "$STORAGE_PATH/.deepsquare/command-1"\n{text}'
+    command = f'exec cat "$STORAGE_PATH/../.0x2a.7/command-1"\n{text}'
     assert new_node().run(job(command)).output == f"{command}\n".encode()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deepsquare.compiler import containers, images
-from deepsquare.compiler.containers import FOLDERS, HOME, INSIDE, ROOT, X11
+from deepsquare.compiler.containers import COMMAND, FOLDERS, HOME, INSIDE, ROOT, X11
 from deepsquare.compiler.quoting import quote
 from deepsquare.workflow.run import Mount, Run
 
@@ -17,10 +17,10 @@ def launch(run: Run, number: int, image: int | None, environment: str) -> str:
         image: the number of its image, if that is fetched.
         environment: shell lines behind which the customer's variables are there.
     """
-    return f'{_prepare(run, image)}{environment}{_variables(run)}exec "$@" {containers.command(run, number)}'.rstrip()
+    return f'{_prepare(run, number, image)}{environment}{_variables(run)}exec "$@" {containers.command(run)}'.rstrip()
 
 
-def _prepare(run: Run, image: int | None) -> str:
+def _prepare(run: Run, number: int, image: int | None) -> str:
     """Shell lines that make `$@` the command line of Apptainer, up to the image.
 
     They run before the customer's variables are there, and leave nothing behind but `$@`: those may have any name.
@@ -38,6 +38,7 @@ def _prepare(run: Run, image: int | None) -> str:
     else:
         options += ["--home", f'"$STORAGE_PATH/.deepsquare/home:{HOME}"']
     options += ["--pwd", quote(run.work_dir or ROOT), "--bind", f'"$STORAGE_PATH:{ROOT}"']
+    options += ["--bind", f'"${{0%/*}}/command-{number}:{COMMAND}:ro"']
     lines = [
         containers.make_places(),
         *images.locate(container, image),

@@ -18,6 +18,9 @@ FOLDERS = {
 }
 """What a container sees, below ROOT, of what the host has; the variable on both sides."""
 
+COMMAND = f"{ROOT}-command"
+"""Where it sees its command, and can't change it."""
+
 HOME = f"{ROOT}/.deepsquare/home"
 """The home of a container that doesn't see the host's."""
 
@@ -41,9 +44,9 @@ def make_places() -> str:
     return f'mkdir -p "$STORAGE_PATH/.deepsquare/container" {folders}'
 
 
-def command(run: Run, number: int) -> str:
+def command(run: Run) -> str:
     """The words behind the image: the step's shell and its file, or the arguments of the image's entry point."""
     if run.shell == "ENTRYPOINT":
         return " ".join(quote(word) for word in shlex.split(run.command))
     # Many images have no bash.
-    return f"{run.shell or '/bin/sh'} {ROOT}/.deepsquare/command-{number}"
+    return f"{run.shell or '/bin/sh'} {COMMAND}"

@@ -9,7 +9,7 @@ that reads before it starts the image's entry point).
 from __future__ import annotations
 
 from deepsquare.compiler import containers, images
-from deepsquare.compiler.containers import FOLDERS, HOME, INSIDE, ROOT, X11
+from deepsquare.compiler.containers import COMMAND, FOLDERS, HOME, INSIDE, ROOT, X11
 from deepsquare.compiler.quoting import fill, quote, write_file
 from deepsquare.workflow.run import Container, Mount, Run
 
@@ -18,8 +18,9 @@ HELPERS = write_file(
     """\
 # Prints the customer's variables and those of the job, each ended by a NUL.
 set -- "$(/bin/bash "${0%/*}/passed-on")" "$1"
-. "$2"
+. "${0%/*}/environment"
 eval "$1"
+. "$2"
 exec env --null""",
 ) + write_file(
     '"$private/enroot-task"',
@@ -29,8 +30,10 @@ umask 077
 LC_ALL=C
 task=$1 scope=$2 home=$3
 declare -A known=()
+# In a variable: older bash takes backslashes in the place of it as they are.
+quoted="'\\\\''"
 # say WORD KEY VALUE: a variable as any shell reads it.
-say() {{ printf "%sexport %s='%s'\\n" "$1" "$2" "${{3//\\'/\\'\\\\\\'\\'}}"; }}
+say() {{ printf "%sexport %s='%s'\\n" "$1" "$2" "${{3//\\'/$quoted}}"; }}
 # Where the image has none.
 unset_only() {{ say "[ -n \\"\\${{$1+x}}\\" ] || " "$1" "$2"; }}
 {{
@@ -98,6 +101,7 @@ mount() {
 }
 {
     mount "$STORAGE_PATH" __ROOT__ x-create=dir,bind,rw
+    mount "${0%/*}/command-__NUMBER__" __INSIDE__ x-create=file,bind,ro
     mount "$STORAGE_PATH/.deepsquare/container/tmp" /tmp x-create=dir,bind,rw
 __MOUNTS__
     mount "$DEEPSQUARE_TASK.rc" __RC__ x-create=file,bind,ro
@@ -128,10 +132,11 @@ def launch(run: Run, number: int, image: int | None) -> str:
         HOME='"$HOME"' if container.mount_home else HOME,
         NUMBER=str(number),
         ROOT=ROOT,
+        INSIDE=COMMAND,
         MOUNTS="\n".join(f"    {line}" for line in _mounts(container)),
         # What starts the command, or what the image's own start of its entry point reads first.
         RC="/etc/rc.local" if run.shell == "ENTRYPOINT" else "/etc/rc",
-        COMMAND=containers.command(run, number),
+        COMMAND=containers.command(run),
     )
     return "\n".join([containers.make_places(), *images.locate(container, image), text]).rstrip()
 

@@ -16,8 +16,8 @@ from deepsquare.workflow.models import For, Launch, Resources, Step
 from deepsquare.workflow.modules import ResolvedUse
 
 FUNCTIONS = r"""
-# What steps see: a file that grows in loops and behind failures.
-scope=$private/environment
+# What steps see beside the job's environment: a file that grows in loops, in modules and behind failures.
+scope=$private/variables
 # The processes that this shell waits for, and those that it has launched, each as PID:SIGNAL.
 children=''
 launched=''
@@ -114,13 +114,25 @@ run() {
         # Slurm has no more steps for a job that ends.
         /bin/bash "$file" "$scope" "$id" &
         direct=$!
-    else
+    elif [ "$1" = --ntasks=1 ]; then
         srun "$@" /bin/bash "$file" "$scope" "$id" &
+        srun=$!
+    else
+        srun "$@" /bin/bash "$file" "$scope" "$id" 2>"$id.said" &
         srun=$!
     fi
     join "$!"
+    [ ! -e "$id.said" ] || first_code "$id.said"
     [ ! -d "$private/enroot" ] || discard "$id"
     check
+}
+# first_code FILE: of several tasks, the first that fails decides, and not the others, which are ended then.
+first_code() {
+    local said
+    said=$(sed -n 's/.*: task.*: Exited with exit code \([0-9]*\)$/\1/p' "$1" | head -n 1)
+    if [ "$code" -gt 128 ] && [ -z "$cancelled" ] && [ -n "$said" ]; then code=$said; fi
+    cat "$1" >&2
+    rm -f "$1"
 }
 # discard FILE: the unpacked images of the step whose number is in it.
 discard() {
@@ -163,13 +175,25 @@ places() {
     local number
     for ((number = 0; number < $2; number++)); do echo none >&9; done
 }
+# ended_turn: waits for the end of one; one that was killed says nothing.
+ended_turn() {
+    local child
+    until read -r -t 5 ended <&9; do
+        for child in $children; do
+            kill -0 "$child" 2>/dev/null || { ended=$child; return; }
+        done
+    done
+}
 # place: waits for a free one; false when there is to be no more turn.
 place() {
     local ended=''
-    until read -r ended <&9; do :; done
+    ended_turn
     children=${children/" $ended "/}
     told=''
-    [ -z "$cancelled$hurried" ]
+    [ -n "$cancelled$hurried" ] || return 0
+    # For those who gather the turns.
+    echo none >&9
+    return 1
 }
 # turn FIFO NUMBER: the end of a turn.
 turn() {
@@ -181,7 +205,7 @@ turn() {
 gather() {
     local number ended='' first=''
     for ((number = 0; number < $2; number++)); do
-        until read -r ended <&9; do :; done
+        ended_turn
         children=${children/" $ended "/}
     done
     exec 9>&-
@@ -242,7 +266,8 @@ fetch() {
 MODULE_FUNCTIONS = r"""
 # open_module NUMBER: from now on what steps leave for later ones is the module's own.
 open_module() {
-    local file=$private/outputs-$1-$BASHPID
+    # Where containers see it, too.
+    local file=$STORAGE_PATH/.deepsquare/outputs-$1-$BASHPID
     outer=$DEEPSQUARE_ENV
     cp "$outer" "$file" || exit 1
     [ -z "$(tail -c 1 "$file")" ] || echo >>"$file"
@@ -382,7 +407,8 @@ class Flow:
             yield f"scope=$scope_{number}"
             return
         # More can't run at a time: each step takes a task at least.
-        count, fifo = self._job.tasks, f'"$private/places-{number}-$BASHPID"'
+        turns = loop.range.count() if loop.range is not None else len(loop.items or ())
+        count, fifo = max(1, min(self._job.tasks, turns)), f'"$private/places-{number}-$BASHPID"'
         yield f"fifo_{number}={fifo}"
         yield f'places "$fifo_{number}" {count}'
         yield f"number_{number}=0"

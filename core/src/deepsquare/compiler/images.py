@@ -9,51 +9,52 @@ from deepsquare.workflow.run import Container
 
 _DOCKER_HUB = "registry-1.docker.io"
 
-# Steps side by side may want the same: a link is made or is there. One whose maker is gone counts for nothing.
+# Steps side by side may want the same. Where files can't be locked both fetch it, each for itself.
 _ONCE = """\
 umask 077
 image=${0%/*}/images/__FILE__
-lock=$image.lock
+part=$image.$$
 child=''
-until ln -s "$$" "$lock" 2>/dev/null; do
-    maker=$(readlink "$lock") && ! kill -0 "$maker" 2>/dev/null && rm -f "$lock"
-    sleep 0.2
-done
-trap 'rm -f "$lock"' EXIT
+trap 'rm -rf "$part" "$part".*' EXIT
+exec 8>"$image.lock"
+# In the background, so that a signal ends it at once.
+flock 8 2>/dev/null &
+child=$!
+trap 'kill -s TERM "$child" 2>/dev/null; exit 143' TERM
+wait "$child"
 [ ! -e "$image" ] || exit 0
-trap '[ -z "$child" ] || kill -s TERM "$child"; exit 143' TERM
+trap '[ -z "$child" ] || kill -s TERM "$child" 2>/dev/null; exit 143' TERM
 for try in 1 2 3; do
-    fetch >"$image.log" 2>&1 &
+    fetch >"$part.log" 2>&1 8>&- &
     child=$!
     wait "$child" && break
     child=''
     if [ "$try" = 3 ]; then
-        cat "$image.log"
+        cat "$part.log"
         printf 'The image %s could not be fetched.\\n' __NAME__
         exit 1
     fi
     sleep $((try * 2 + RANDOM % 3))
 done
-mv "$image.part" "$image"
-rm -rf "$image.work" "$image.cache" "$image.config"
+mv "$part" "$image"
 """
 
 _PULL = """\
 # Credentials are the environment's, which nobody else sees.
 fetch() {
-    __CREDENTIALS__export APPTAINER_CACHEDIR="$image.cache" APPTAINER_TMPDIR="$image.work"
-    rm -rf "$image.part" "$image.work" && mkdir -p "$image.work" || return
-    exec "${DEEPSQUARE_APPTAINER:-apptainer}" --silent pull --disable-cache "$image.part" __SOURCE__
+    __CREDENTIALS__export APPTAINER_CACHEDIR="$part.cache" APPTAINER_TMPDIR="$part.work"
+    rm -rf "$part" "$part.work" && mkdir -p "$part.work" || return
+    exec "${DEEPSQUARE_APPTAINER:-apptainer}" --silent pull --disable-cache "$part" __SOURCE__
 }
 """
 
 _IMPORT = """\
 fetch() {
-    export ENROOT_CONFIG_PATH="$image.config" ENROOT_CACHE_PATH="$image.cache" ENROOT_DATA_PATH="$image.work"
-    export ENROOT_RUNTIME_PATH="$image.work" ENROOT_TEMP_PATH="$image.work"
-    rm -rf "$image.part" "$image.work"
-    mkdir -p "$image.work" "$image.config" || return
-    __CREDENTIALS__exec "${DEEPSQUARE_ENROOT:-enroot}" import --output "$image.part" __SOURCE__
+    export ENROOT_CONFIG_PATH="$part.config" ENROOT_CACHE_PATH="$part.cache" ENROOT_DATA_PATH="$part.work"
+    export ENROOT_RUNTIME_PATH="$part.work" ENROOT_TEMP_PATH="$part.work"
+    rm -rf "$part" "$part.work"
+    mkdir -p "$part.work" "$part.config" || return
+    __CREDENTIALS__exec "${DEEPSQUARE_ENROOT:-enroot}" import --output "$part" __SOURCE__
 }
 """
 
@@ -111,7 +112,7 @@ def _script(container: Container, number: int) -> str:
         account = f"login {username} password {password}"
         text = f"machine {(container.registry or _DOCKER_HUB).partition(':')[0]} {account}\ndefault {account}"
         credentials = (
-            f'printf "%s\\n" {quote(text)} >"$image.config/.credentials"\n    ' if username and password else ""
+            f'printf "%s\\n" {quote(text)} >"$part.config/.credentials"\n    ' if username and password else ""
         )
         name = f"{container.registry}#{container.image}" if container.registry else container.image
         if username:

@@ -47,10 +47,10 @@ kill -s TERM "$program"
 """.rstrip("\n"),
 )
 
-# What runs there is nobody's child, since a step may wait for all of its own.
+# What runs there is nobody's child, since a step may wait for all of its own; and signals to the step don't take its network away.
 _START = """\
 log=${0%/*}/network-${SLURMD_NODENAME:-}-$$
-( (exec /bin/bash "${0%/*}/attach" "$$" __KIND__ "$log" none) & )
+( (exec setsid /bin/bash "${0%/*}/attach" "$$" __KIND__ "$log" none) & )
 """
 
 _WAIT = """\
@@ -69,6 +69,11 @@ mount --bind "$log.resolv" /etc/resolv.conf || exit 1
 """
 
 _ENTER = """\
+if ! unshare --user --map-user=0 --map-group=0 true 2>/dev/null; then
+    echo "This provider's nodes can't run steps with a network or a user of their own."
+    echo "They need user namespaces, and util-linux 2.38 or later."
+    exit 1
+fi
 exec unshare --user --map-user=0 --map-group=__GID__ --mount __NET__-- /bin/bash "${0%/*}/enter-__NUMBER__" \\
     "$1" "$(id -u)" "$(id -g)" "${log:-}"
 """
@@ -103,7 +108,7 @@ _WIREGUARD_UP = """\
 up() {
     local said
     said=$(wg-quick up "$1" 2>&1) && return
-    printf '%s\\n' "$said" "The interface ${1##*/} did not come up: this provider may have no WireGuard."
+    printf '%s\\n' "$said" "The interface ${1##*/} did not come up."
     exit 1
 }
 """
@@ -166,7 +171,7 @@ printf '%s\\n' "$port" >port
         number=$((number + 1))
     done <peers
 } >gateway.conf
-( (exec /bin/bash "${0%/*}/attach" "$$" pasta "$PWD/way-out" "$port") & )
+( (exec setsid /bin/bash "${0%/*}/attach" "$$" pasta "$PWD/way-out" "$port") & )
 exec unshare --user --map-root-user --net --mount -- /bin/bash "${0%/*}/gateway-inside" """.rstrip(),
 ) + write_file(
     '"$private/gateway-inside"',
@@ -177,6 +182,7 @@ until grep -q '^net0[[:space:]]00000000' /proc/self/net/route; do
 done
 # Steps reach each other through it.
 echo 1 >/proc/sys/net/ipv4/ip_forward
+echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
 [ ! -d /run/wireguard ] || mount -t tmpfs -o mode=0700 tmpfs /run/wireguard
 wg-quick up "$PWD/gateway.conf" || exit
 : >up

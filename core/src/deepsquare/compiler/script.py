@@ -48,7 +48,8 @@ if ! mkdir "$shared/started/$SLURM_JOB_NAME"; then
 fi
 
 export STORAGE_PATH="$shared/$SLURM_JOB_NAME.$SLURM_JOB_ID"
-private=$STORAGE_PATH/.deepsquare
+# What steps in containers don't see: the scripts, and with them the job's keys.
+private=$shared/.$SLURM_JOB_NAME.$SLURM_JOB_ID
 # remove FOLDER: a second time for what a step made read-only.
 remove() {{
     rm -rf "$1" 2>/dev/null || {{ chmod -R u+rwX "$1"; rm -rf "$1"; }}
@@ -57,6 +58,7 @@ clean_up() {{
     cd /
     local process
     for process in ${{gateways:-}} ${{syncing:-}}; do kill -s TERM "$process" 2>/dev/null; done
+    remove "$private"
     remove "$STORAGE_PATH"
 }}
 trap clean_up EXIT
@@ -73,12 +75,15 @@ export DEEPSQUARE_TMP="$DEEPSQUARE_SHARED_TMP"
 export DEEPSQUARE_SHARED_WORLD_TMP="${DEEPSQUARE_WORLD_TMP_ROOT:-/opt/cache/world-tmp}"
 export DEEPSQUARE_DISK_TMP="${DEEPSQUARE_DISK_ROOT:-/opt/cache/disk}/tmp/user-$account"
 export DEEPSQUARE_DISK_WORLD_TMP="${DEEPSQUARE_DISK_ROOT:-/opt/cache/disk}/world-tmp"
-mkdir -p "$private/home" "$private/images" "$DEEPSQUARE_INPUT" "$DEEPSQUARE_OUTPUT" || exit 1
+mkdir -p "$private/images" "$STORAGE_PATH/.deepsquare/home" "$DEEPSQUARE_INPUT" "$DEEPSQUARE_OUTPUT" || exit 1
 # Caches that the provider doesn't offer are no reason to fail: few jobs use them.
-mkdir -p "$DEEPSQUARE_SHARED_TMP" "$DEEPSQUARE_SHARED_WORLD_TMP" "$DEEPSQUARE_DISK_TMP" "$DEEPSQUARE_DISK_WORLD_TMP" 2>/dev/null
+mkdir -p "$DEEPSQUARE_SHARED_TMP" "$DEEPSQUARE_DISK_TMP" 2>/dev/null
+for folder in "$DEEPSQUARE_SHARED_WORLD_TMP" "$DEEPSQUARE_DISK_WORLD_TMP"; do
+    [ -d "$folder" ] || { mkdir -p "$folder" && chmod 1777 "$folder"; } 2>/dev/null
+done
 : >"$DEEPSQUARE_ENV"
 # Homes are shared by all jobs of an account, so that each job gets one of its own.
-export HOME="$private/home"
+export HOME="$STORAGE_PATH/.deepsquare/home"
 if [ -n "${DEEPSQUARE_RUNTIME:-}" ]; then export PATH="$DEEPSQUARE_RUNTIME/bin:$PATH"; fi
 # sbatch --export=NAMES would make srun pass on those names alone.
 export SLURM_EXPORT_ENV=ALL
@@ -123,9 +128,9 @@ def compile_workflow(workflow: Workflow) -> str:
         parts.append("exec >/dev/null 2>&1\n")
     parts += [_FOLDERS, _resources(workflow.resources)]
     job_env = "".join(f"export {variable.key}={quote(variable.value)}\n" for variable in workflow.env)
-    parts.append("\n# What each step sees: the job's own environment, then these variables.\n")
+    parts.append("\n# What each step sees: the job's own environment, what earlier steps left, then these variables.\n")
     parts.append(write_file('"$private/environment"', job_env.rstrip("\n")))
-    parts.append(f'declare -p {" ".join(_VARIABLES)} >>"$private/environment"\n')
+    parts.append(f'declare -p {" ".join(_VARIABLES)} >"$private/variables"\n')
     parts.append(write_file('"$private/passed-on"', PASSED_ON.rstrip("\n")))
     parts.append("\n# What the steps run.\n")
     parts += [*flow.files, *runs.shared_files(), *stages.files, FUNCTIONS]

@@ -13,10 +13,10 @@ from deepsquare.workflow.models import Workflow
 from deepsquare.workflow.staging import S3Data
 
 FUNCTIONS = r"""
-# stage WHAT: fetches the job's input, or sends its output away.
+# stage WHAT CODE: fetches the job's input, or sends its output away after steps that ended so.
 stage() {
     told=''
-    /bin/bash "$private/stage-$1" &
+    /bin/bash "$private/stage-$1" "$2" &
     direct=$!
     join "$!"
 }
@@ -41,7 +41,7 @@ _BEGIN = """\
 umask 077
 LC_ALL=C
 child=''
-trap '[ -z "$child" ] || kill -s TERM "$child" 2>/dev/null; exit 143' TERM
+trap '[ -z "$child" ] || { kill -s TERM "$child" 2>/dev/null; wait "$child"; }; exit 143' TERM
 await() {
     "$@" &
     child=$!
@@ -68,26 +68,33 @@ await curl --disable --config "${0%/*}/input.curl" --output "$DEEPSQUARE_INPUT"/
 """
 
 _UNPACK = r"""
-in_input() { cd "$DEEPSQUARE_INPUT" && exec "$@"; }
-# unpack FILE: if it is packed, and beside it; it stays.
+inside() { cd "$DEEPSQUARE_INPUT/.unpacked" && exec "$@"; }
+# unpack FILE: if it is packed, and beside it; it stays, whatever is in it.
 unpack() {
+    mkdir "$DEEPSQUARE_INPUT/.unpacked" || exit
+    unpack_inside "$1"
+    find "$DEEPSQUARE_INPUT/.unpacked" -mindepth 1 -maxdepth 1 -exec mv -n -t "$DEEPSQUARE_INPUT" {} +
+    chmod -R u+rwX "$DEEPSQUARE_INPUT/.unpacked"
+    rm -rf "$DEEPSQUARE_INPUT/.unpacked"
+}
+unpack_inside() {
     local magic plain='' said
     magic=$(head -c 6 "$1" | od -An -v -tx1 | tr -d ' \n')
     case $magic in
     504b0304* | 504b0506*)
         have unzip "unpack zip files"
         # 1 is a warning.
-        await unzip -q -o "$1" -d "$DEEPSQUARE_INPUT" || [ "$?" -eq 1 ] || fail "The input could not be unpacked."
+        await inside unzip -q -o "$1" || [ "$?" -eq 1 ] || fail "The input could not be unpacked."
         return
         ;;
     377abcaf271c)
         have 7z "unpack 7z files"
-        await in_input 7z x -y -aoa -bd -bso0 -- "$1" || fail "The input could not be unpacked."
+        await inside 7z x -y -aoa -bd -bso0 -- "$1" || fail "The input could not be unpacked."
         return
         ;;
     526172211a07)
         have unrar "unpack rar files"
-        await in_input unrar x -o+ -y -inul -- "$1" || fail "The input could not be unpacked."
+        await inside unrar x -o+ -y -inul -- "$1" || fail "The input could not be unpacked."
         return
         ;;
     1f8b*) plain=gzip ;;
@@ -100,8 +107,9 @@ unpack() {
     said=$(${plain:-cat} ${plain:+-dc} <"$1" 2>/dev/null | head -c 262 | tail -c 5 | tr -d '\0')
     case $said:$1 in
     ustar:* | *.tar | *.tar.* | *.tgz | *.tbz2 | *.txz)
-        await tar -C "$DEEPSQUARE_INPUT" -xf "$1" || fail "The input could not be unpacked."
+        await inside tar -xf "$1" || fail "The input could not be unpacked."
         ;;
+    */.gz | */.bz2 | */.xz | */.zst) ;;
     *.gz | *.bz2 | *.xz | *.zst)
         [ -n "$plain" ] || return 0
         await "$plain" -dc "$1" >"${1%.*}" || fail "The input could not be unpacked."
@@ -131,7 +139,11 @@ s3() {
 }
 """
 
+# s5cmd would write such names outside of the folder.
 _FETCH_S3 = """\
+if s3 ls __SOURCE__ | grep -q -E '(^|[/[:space:]])[.][.](/|$)'; then
+    fail "The input could not be fetched: a key in the bucket has .. in it."
+fi
 s3 cp --source-region __REGION__ __SOURCE__ "$DEEPSQUARE_INPUT/" || fail "The input could not be fetched."
 """
 
@@ -149,9 +161,9 @@ printf 'Output contains:\\n'
 show "$DEEPSQUARE_OUTPUT"
 cd "$STORAGE_PATH" || exit
 file=$(find "$DEEPSQUARE_OUTPUT" -type f -print -quit)
-if [ "$(find "$DEEPSQUARE_OUTPUT" -type f -printf . | wc -c)" -ne 1 ]; then
+if [ -z "$file" ] || [ "$(find "$DEEPSQUARE_OUTPUT" -mindepth 1 ! -type d -printf . | wc -c)" -ne 1 ]; then
     have zip "send more than one file of output"
-    file=$STORAGE_PATH/.deepsquare/output.zip
+    file=${0%/*}/output.zip
     await zip -q -r "$file" output || fail "The output could not be packed."
 fi
 await curl --disable --config "${0%/*}/output.curl" --upload-file "$file" --output "${0%/*}/answer" ||
@@ -163,18 +175,30 @@ if [ -s "${0%/*}/answer" ]; then
 fi
 """
 
+# All of it, since s5cmd takes files of the same size and an older date for those that are there.
 _SEND_S3 = """\
 printf 'Output contains:\\n'
 show "$DEEPSQUARE_OUTPUT"
-s3 sync __DELETE__--destination-region __REGION__ "$DEEPSQUARE_OUTPUT/" __TARGET__ || fail "The output could not be sent."
+odd=$(find "$DEEPSQUARE_OUTPUT" -name '*[\\\\[:cntrl:]]*' -print -quit)
+[ -z "$odd" ] || fail "The output could not be sent: a name has a backslash or a control character, which S3 can't be given: $odd"
+if [ -z "$(find "$DEEPSQUARE_OUTPUT" -mindepth 1 -print -quit)" ]; then
+    echo "There is no output; nothing is sent, and nothing removed."
+    exit 0
+fi
+s3 cp --destination-region __REGION__ "$DEEPSQUARE_OUTPUT/" __TARGET__ || fail "The output could not be sent."
+__DELETE__"""
+
+# Only when all is there and the steps have succeeded: what can't be read, or was not made, would be removed from the bucket.
+_DELETE_S3 = """\
+[ "$1" = 0 ] || exit 0
+s3 sync --delete --destination-region __REGION__ "$DEEPSQUARE_OUTPUT/" __TARGET__ || fail "The bucket could not be tidied up."
 """
 
-# Before there is any output nothing is sent: with deleteSync that would only remove what an earlier job has left.
 _SYNC_S3 = """\
 while :; do
     await sleep 5
     [ -n "$(find "$DEEPSQUARE_OUTPUT" -mindepth 1 -print -quit)" ] || continue
-    s3 sync __DELETE__--destination-region __REGION__ "$DEEPSQUARE_OUTPUT/" __TARGET__ ||
+    s3 sync --destination-region __REGION__ "$DEEPSQUARE_OUTPUT/" __TARGET__ ||
         echo "The output could not be sent; it is tried again."
 done
 """
@@ -201,7 +225,7 @@ class Staging:
     def before(self) -> Iterator[str]:
         """The lines before the steps."""
         if self._has_input:
-            yield "stage input"
+            yield "stage input 0"
             yield "check"
         if self.syncs:
             yield "sync_output"
@@ -211,12 +235,12 @@ class Staging:
         if self.syncs:
             yield "steps_code=$code"
             yield "stop_syncing"
-            yield "stage output"
+            yield 'stage output "$steps_code"'
             yield '[ "$steps_code" -eq 0 ] || exit "$steps_code"'
             yield "check"
         elif self._has_output:
             yield "go_on"
-            yield "stage output"
+            yield "stage output 0"
             yield "check"
 
     @property
@@ -253,13 +277,13 @@ class Staging:
         elif data.s3 is not None:
             target = f"{data.s3.bucket_url}{data.s3.path}"
             words = {
-                "DELETE": "--delete " if data.s3.delete_sync else "",
                 "REGION": quote(data.s3.region),
                 # Otherwise s5cmd would take it for a file's name.
                 "TARGET": quote(target if target.endswith("/") else f"{target}/"),
             }
             begin = _BEGIN + self._s3(data.s3, "output")
-            self._write("stage-output", begin + fill(_SEND_S3, **words))
+            delete = fill(_DELETE_S3, **words) if data.s3.delete_sync else ""
+            self._write("stage-output", begin + fill(_SEND_S3, DELETE=delete, **words))
             if self.syncs:
                 self._write("sync", begin + fill(_SYNC_S3, **words))
 

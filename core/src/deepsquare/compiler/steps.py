@@ -19,6 +19,8 @@ LC_ALL=C
 while IFS= read -r line || [ -n "$line" ]; do
     key=${{line%%=*}}
     case $key in
+    # What `env` prints in a container is no good outside of it.
+    HOME | PWD | OLDPWD | SLURM_* | APPTAINER* | SINGULARITY* | ENROOT_*) ;;
     {_IGNORED} | "$line" | *[!A-Za-z0-9_]* | [0-9]* | '') echo "Ignored a line of DEEPSQUARE_ENV: no KEY=value" >&2 ;;
     *) printf 'export %s=%q\\n' "$key" "${{line#*=}}" ;;
     esac
@@ -30,11 +32,13 @@ done <"$DEEPSQUARE_ENV"
 ENVIRONMENT = """\
 set -- "$(/bin/bash "${0%/*}/passed-on")" "$scope" "$@"
 unset scope
-. "$2"
+. "${0%/*}/environment"
 eval "$1"
+. "$2"
 shift 2
 """
-"""What a script of a step's begins with that sees the customer's variables: `$scope` is the file that they are in."""
+"""What a script of a step's begins with that sees the customer's variables: the job's, what earlier steps left, and those of
+the file `$scope`, which win."""
 
 # Its arguments are the file with the customer's variables, and another that gets the number of the step.
 _BEGIN = """\
@@ -129,6 +133,8 @@ def _options(run: Run, job: Resources) -> list[str]:
     asked = run.resources
     words = [
         f"--ntasks={asked.tasks or 1}",
+        # Otherwise Slurm warns, in a job of several nodes, that one task can't be on them all.
+        *["--nodes=1"] * ((asked.tasks or 1) == 1),
         f"--cpus-per-task={asked.cpus_per_task or job.cpus_per_task}",
         f"--mem-per-cpu={asked.mem_per_cpu or job.mem_per_cpu}M",
         "--kill-on-bad-exit=1",

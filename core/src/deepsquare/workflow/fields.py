@@ -154,7 +154,7 @@ def _cidr(value: str) -> str:
     from ipaddress import ip_interface
 
     try:
-        if "/" not in value or "%" in value:
+        if not re.fullmatch(r"[0-9A-Fa-f:.]+/[0-9]{1,3}", value):
             raise ValueError
         ip_interface(value)
     except ValueError:

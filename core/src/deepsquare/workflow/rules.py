@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
 
 from deepsquare.workflow.models import Resources, Workflow
@@ -17,7 +18,11 @@ _ENROOT_USER = re.compile(r"[A-Za-z0-9_.!~'()%;:&=+$,-]+")
 
 
 def broken_rules(workflow: Workflow) -> Iterator[tuple[Location, str, str]]:
-    """What is wrong with a workflow whose fields are valid one by one: the place, why, and the rule's name."""
+    """What is wrong with a workflow whose fields are valid one by one, the first hundred: the place, why, and the rule's name."""
+    return itertools.islice(_all_broken_rules(workflow), 100)
+
+
+def _all_broken_rules(workflow: Workflow) -> Iterator[tuple[Location, str, str]]:
     yield from ((place, text, "resources") for place, text in _excesses(workflow))
     yield from ((place, text, "handle") for place, text in _wrong_handles(workflow))
     yield from ((place, text, "network") for place, text in _wrong_networks(workflow))
@@ -31,20 +36,26 @@ def broken_rules(workflow: Workflow) -> Iterator[tuple[Location, str, str]]:
 def _wrong_handles(workflow: Workflow) -> Iterator[tuple[Location, str]]:
     """The handles that are launched twice, or waited for and launched by no earlier step of the same list."""
     for place, steps in workflow.located_lists():
-        known: list[str] = []
+        # By their names in small letters.
+        known: dict[str, str] = {}
         for number, step in enumerate(steps):
             for index, name in enumerate(step.depends_on):
-                if name.lower() not in map(str.lower, known):
-                    allowed = f"launched before are {', '.join(known)}" if known else "none is launched before"
+                if name.lower() not in known:
+                    allowed = f"launched before are {_some(known.values())}" if known else "none is launched before"
                     text = f"{name} is no handle that an earlier step of the same list launches: {allowed}"
                     yield (*place, number, "dependsOn", index), text
             if step.launch is not None and step.launch.handle_name is not None:
-                if step.launch.handle_name.lower() in map(str.lower, known):
-                    text = (
-                        f"{step.launch.handle_name} is the handle of an earlier step of the same list; choose another"
-                    )
+                name = step.launch.handle_name
+                if name.lower() in known:
+                    text = f"{name} is the handle of an earlier step of the same list; choose another"
                     yield (*place, number, "launch", "handleName"), text
-                known.append(step.launch.handle_name)
+                known[name.lower()] = name
+
+
+def _some(names: Collection[str]) -> str:
+    """The first names, for a message."""
+    shown = list(itertools.islice(names, 10))
+    return ", ".join(shown) + (", ..." if len(names) > len(shown) else "")
 
 
 def _excesses(workflow: Workflow) -> Iterator[tuple[Location, str]]:
@@ -70,16 +81,22 @@ def _compared(run: Run, job: Resources) -> Iterator[tuple[str, int, int]]:
 
 
 def _wrong_networks(workflow: Workflow) -> Iterator[tuple[Location, str]]:
-    names = [network.name for network in workflow.virtual_networks]
-    for number, name in enumerate(names):
-        if name in names[:number]:
+    names: set[str] = set()
+    for number, network in enumerate(workflow.virtual_networks):
+        if network.name in names:
             yield ("virtualNetworks", number, "name"), "is the name of an earlier one; choose another"
+        names.add(network.name)
     for place, run in workflow.located_runs():
         for number, interface in enumerate(run.custom_network_interfaces):
-            if interface.vnet is not None and interface.vnet.name not in names:
-                known = f"they are {', '.join(map(repr, names))}" if names else "it has none"
+            if interface.vnet is None:
+                continue
+            if interface.vnet.name not in names:
+                known = f"they are {_some(sorted(map(repr, names)))}" if names else "it has none"
                 text = f"{interface.vnet.name!r} is none of the job's virtualNetworks: {known}"
                 yield (*place, "customNetworkInterfaces", number, "vnet", "name"), text
+            elif (run.resources.tasks or 1) > 1:
+                text = "is an address for one, but the step has more than one task; make a step of each"
+                yield (*place, "customNetworkInterfaces", number, "vnet", "address"), text
 
 
 def _wrong_image(run: Run, container: Container) -> Iterator[tuple[Location, str]]:

@@ -23,7 +23,9 @@ class S3Data(Model):
     path: AbsolutePath = Field(description="A folder or the beginning of names in the bucket; / is all.")
     access_key_id: Secret = Field(description="The key's id.")
     secret_access_key: Secret = Field(description="The key.")
-    endpoint_url: WebUrl = Field(description="Where the store is, such as https://s3.us-east-2.amazonaws.com.")
+    endpoint_url: WebUrl = Field(
+        repr=False, description="Where the store is, such as https://s3.us-east-2.amazonaws.com."
+    )
     delete_sync: bool | None = Field(
         default=None, description="Remove from the bucket's folder what the job's output has not."
     )
