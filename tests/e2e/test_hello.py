@@ -52,6 +52,15 @@ def test_the_scratch_of_a_job_is_gone_after_it(grid: Grid) -> None:
     assert not Path(directory).exists()
 
 
+def test_the_scratch_of_a_job_that_was_killed_is_gone_too(grid: Grid) -> None:
+    stubborn = "trap '' TERM; mkdir closed; chmod 0 closed; echo up; while :; do sleep 0.1; done"
+    job = grid.submit(stubborn, "--time-limit", "2m")["id"]
+    grid.until(lambda: "up" in grid.logs(job), seconds=60)
+    grid.cli("job", "cancel", job)
+    grid.wait(job, "CANCELLED", seconds=120)
+    grid.until(lambda: not list((grid.jobs_folder / "shared").glob(f"*/*{job}.*")))
+
+
 def test_the_exit_code_of_a_failed_job_arrives(grid: Grid) -> None:
     job = grid.submit("echo before; exit 42", "--time-limit", "1m", "--watch")
     assert (job["status"], job["exit_code"], job["error"]) == ("FAILED", 42, "exit code 42")

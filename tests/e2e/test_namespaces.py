@@ -100,8 +100,8 @@ async def test_what_needs_a_network_of_its_own_is_told_on_the_hosts(runner: Runn
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[str]:
-    """The address of a web server in a network namespace that this host reaches."""
+def world() -> Iterator[tuple[str, str]]:
+    """A network namespace that this host reaches, and the address of a web server in it."""
     name = f"dsq-{uuid.uuid4().hex[:8]}"
     number = int(name[4:6], 16)
     here, there = f"198.18.{number}.1", f"198.18.{number}.2"
@@ -133,12 +133,17 @@ def site() -> Iterator[str]:
         )
         assert server.stdout is not None
         assert server.stdout.readline() == "up\n"
-        yield f"{there}:8080"
+        yield name, f"{there}:8080"
     finally:
         if server is not None:
             server.kill()
             server.wait()
         subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+@pytest.fixture(scope="module")
+def site(world: tuple[str, str]) -> str:
+    return world[1]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -178,16 +183,12 @@ def wireguard_keys() -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def vpn(site: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def vpn(world: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """The interface of a step that reaches a web server at 10.77.0.1 through a real WireGuard, and only through it."""
     folder = tmp_path_factory.mktemp("vpn")
     (own, own_public), (peer, peer_public) = wireguard_keys(), wireguard_keys()
     shared = subprocess.run(["wg", "genpsk"], check=True, capture_output=True, text=True).stdout.strip()
-    namespace = next(
-        name
-        for name in subprocess.run(["ip", "netns"], check=True, capture_output=True, text=True).stdout.split()
-        if name.startswith("dsq-")
-    )
+    namespace, site = world
     (folder / "peer.conf").write_text(
         f"[Interface]\nAddress = 10.77.0.1/24\nListenPort = 51820\nPrivateKey = {peer}\n"
         f"[Peer]\nPublicKey = {own_public}\nAllowedIPs = 10.77.0.2/32\nPresharedKey = {shared}\n"

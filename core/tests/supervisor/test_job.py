@@ -44,6 +44,7 @@ class World:
         self.reports: list[tuple[JobStatus, int, str]] = []
         self.refused: list[bytes] = []
         self.cancelled: list[str] = []
+        self.cleared: list[tuple[int, str, str]] = []
         self.limits: list[int] = []
         self.submitted: list[Any] = []
         self.shipped: list[bytes] = []
@@ -104,6 +105,9 @@ class World:
         return False
 
     # the rest
+    async def clear(self, uid: int, name: str, scheduler_id: str) -> None:
+        self.cleared.append((uid, name, scheduler_id))
+
     async def fetch_script(self, job_id: bytes, location: str, customer: str) -> str:
         return "#!/bin/bash\n"
 

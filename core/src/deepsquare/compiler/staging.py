@@ -141,7 +141,7 @@ s3() {
 
 # s5cmd would write such names outside of the folder.
 _FETCH_S3 = """\
-if s3 ls __SOURCE__ | grep -q -E '(^|[/[:space:]])[.][.](/|$)'; then
+if "${DEEPSQUARE_S5CMD:-s5cmd}" --retry-count 5 ls __SOURCE__ 2>/dev/null | grep -q -E '(^|[/[:space:]])[.][.](/|$)'; then
     fail "The input could not be fetched: a key in the bucket has .. in it."
 fi
 s3 cp --source-region __REGION__ __SOURCE__ "$DEEPSQUARE_INPUT/" || fail "The input could not be fetched."

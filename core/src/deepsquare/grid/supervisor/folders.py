@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
@@ -12,6 +13,8 @@ NAMES = ("shared", "persistent", "disk", "world-tmp", "spool", "programs")
 """What is made below the folder that jobs get."""
 
 _MARKER_DAYS = 366
+
+_log = logging.getLogger(__name__)
 
 
 def of_account(uid: int) -> list[str]:
@@ -94,6 +97,20 @@ class JobFolders:
         # None are there before the first job, and those that stay do no harm: the answer doesn't matter.
         await self._host.run("find", started, *old, account=account)
         self._made.add(account.uid)
+
+    async def clear(self, uid: int, name: str, scheduler_id: str) -> None:
+        """Remove what is left of a job's scratch: its script does that itself, unless it was killed.
+
+        Raises:
+            ConnectionFailedError: the host can't be reached.
+        """
+        own = self._root / "shared" / str(uid)
+        left = [str(own / f"{prefix}{name}.{scheduler_id}") for prefix in ("", ".")]
+        # A second time for what a step made read-only; links are removed, not followed.
+        script = 'rm -rf "$@" 2>/dev/null || { chmod -R u+rwX "$@" 2>/dev/null; rm -rf "$@"; }'
+        answer = await self._host.run("sh", "-c", script, "sh", *left)
+        if answer.code != 0:
+            _log.warning("the scratch of job %s stays in %s: %s", name, own, answer.errors.strip())
 
     async def _install(self, mode: str, folders: Iterable[PurePosixPath], owner: Account | None = None) -> None:
         uid, gid = (owner.uid, owner.gid) if owner is not None else (0, 0)

@@ -416,6 +416,8 @@ class SupervisedJob:
     async def _finish(self) -> None:
         # First what can fail: the job's end is on chain, and the next round would come here again.
         await self._spool.remove(self._name)
+        if self.entry.scheduler_id and self.entry.uid >= 0:
+            await self._services.folders.clear(self.entry.uid, self._name, self.entry.scheduler_id)
         self.entry.stage = Stage.DONE
         self.keep()
 
