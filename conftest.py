@@ -24,6 +24,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for value in getattr(getattr(item, "callspec", None), "params", {}).values()
             if isinstance(value, str)
         }
-        # What compiled scripts do is tried without a grid.
-        shared = [group for name, group in _SHARED.items() if name in used and "runner" not in used]
+        shared = [group for name, group in _SHARED.items() if name in used]
         item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.nodeid.split("::")[0]))

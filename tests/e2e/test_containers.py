@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,16 +143,14 @@ async def test_home(runner: Runner, runtime: str) -> None:
 async def test_x11_shows_the_hosts_sockets(runner: Runner, runtime: str) -> None:
     sockets = Path("/tmp/.X11-unix")
     sockets.mkdir(exist_ok=True)
-    mark = sockets / "X9998"
+    mark = sockets / f"X{os.getpid()}"
     mark.touch()
     try:
         steps = [
-            inside(
-                runtime, f"ls {sockets}; (echo x >{sockets}/new) 2>/dev/null || echo closed", container={"x11": True}
-            ),
+            inside(runtime, f"ls {mark}; (echo x >{sockets}/new) 2>/dev/null || echo closed", container={"x11": True}),
             inside(runtime, f"[ -e {mark} ] || echo hidden"),
         ]
-        assert await prints(runner, runtime, *steps) == ["X9998", "closed", "hidden"]
+        assert await prints(runner, runtime, *steps) == [str(mark), "closed", "hidden"]
     finally:
         mark.unlink()
 

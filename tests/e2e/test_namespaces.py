@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import uuid
@@ -103,7 +104,8 @@ async def test_what_needs_a_network_of_its_own_is_told_on_the_hosts(runner: Runn
 def world() -> Iterator[tuple[str, str]]:
     """A network namespace that this host reaches, and the address of a web server in it."""
     name = f"dsq-{uuid.uuid4().hex[:8]}"
-    number = int(name[4:6], 16)
+    # Tests run in several processes at a time.
+    number = os.getpid() % 250
     here, there = f"198.18.{number}.1", f"198.18.{number}.2"
     subprocess.run(["ip", "netns", "add", name], check=True)
     server = None
@@ -189,13 +191,15 @@ def vpn(world: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Ite
     (own, own_public), (peer, peer_public) = wireguard_keys(), wireguard_keys()
     shared = subprocess.run(["wg", "genpsk"], check=True, capture_output=True, text=True).stdout.strip()
     namespace, site = world
-    (folder / "peer.conf").write_text(
+    # Its name is that of the interface, and of a socket that all namespaces see.
+    conf = folder / f"{namespace}.conf"
+    conf.write_text(
         f"[Interface]\nAddress = 10.77.0.1/24\nListenPort = 51820\nPrivateKey = {peer}\n"
         f"[Peer]\nPublicKey = {own_public}\nAllowedIPs = 10.77.0.2/32\nPresharedKey = {shared}\n"
     )
-    (folder / "peer.conf").chmod(0o600)
+    conf.chmod(0o600)
     inside = ["ip", "netns", "exec", namespace]
-    subprocess.run([*inside, "wg-quick", "up", folder / "peer.conf"], check=True, capture_output=True)
+    subprocess.run([*inside, "wg-quick", "up", conf], check=True, capture_output=True)
     server = subprocess.Popen(
         [*inside, sys.executable, "-m", "http.server", "--bind", "10.77.0.1", "--directory", folder, "80"],
         stdout=subprocess.DEVNULL,
@@ -217,7 +221,7 @@ def vpn(world: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Ite
     }
     server.kill()
     server.wait()
-    subprocess.run([*inside, "wg-quick", "down", folder / "peer.conf"], check=True, capture_output=True)
+    subprocess.run([*inside, "wg-quick", "down", conf], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
