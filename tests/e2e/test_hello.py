@@ -53,12 +53,13 @@ def test_the_scratch_of_a_job_is_gone_after_it(grid: Grid) -> None:
 
 
 def test_the_scratch_of_a_job_that_was_killed_is_gone_too(grid: Grid) -> None:
-    stubborn = "trap '' TERM; mkdir closed; chmod 0 closed; echo up; while :; do sleep 0.1; done"
+    stubborn = "trap '' TERM; mkdir closed; chmod 0 closed; while :; do sleep 0.1; done"
     job = grid.submit(stubborn, "--time-limit", "2m")["id"]
-    grid.until(lambda: "up" in grid.logs(job), seconds=60)
+    shared = grid.jobs_folder / "shared"
+    grid.until(lambda: bool(list(shared.glob(f"*/{job}.*/closed"))), seconds=60)
     grid.cli("job", "cancel", job)
     grid.wait(job, "CANCELLED", seconds=120)
-    grid.until(lambda: not list((grid.jobs_folder / "shared").glob(f"*/*{job}.*")))
+    grid.until(lambda: not list(shared.glob(f"*/*{job}.*")))
 
 
 def test_the_exit_code_of_a_failed_job_arrives(grid: Grid) -> None:

@@ -130,6 +130,8 @@ async def test_modules_are_validated(http, url, workflow):
 
     assert await validate(module) == "valid"
     assert "inputs[0].key" in await validate(module | {"inputs": [{"key": "not a name", "description": ""}]})
+    assert "PATH can't be set" in await validate(module | {"outputs": [{"key": "PATH", "description": ""}]})
+    assert "twice" in await validate(module | {"inputs": [{"key": "A", "description": ""}] * 2})
     bad = {"run": {"command": "true", "shell": "/bin/bad"}}
     assert "shell" in await validate(module | {"steps": [bad]})
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from deepsquare.compiler import compile_workflow
 from deepsquare.grid.sbatch_api.modules import GitModules
 from deepsquare.workflow import WorkflowError, from_dict
-from deepsquare.workflow.modules import resolve
+from deepsquare.workflow.loading import problems_of
+from deepsquare.workflow.modules import Module, resolve
 
 # Below the 4 MB that a gRPC client accepts by default, with room for the rest of the message.
 MAX_SCRIPT_BYTES = 4 * 1024 * 1024 - 64 * 1024
 # For all modules of a job: a client waits half a minute for the answer.
 MODULES_SECONDS = 25
-
-_INPUT_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +65,18 @@ def compile_job(job: Mapping[str, Any], modules: GitModules) -> str:
 
 def check_module(module: Mapping[str, Any], modules: GitModules) -> str:
     """`valid`, or a line for each thing that is wrong with a `Module`, also with modules that it uses."""
-    reasons = [
-        f"{kind}[{index}].key: {item['key']!r} is no name for an environment variable"
-        for kind in ("inputs", "outputs")
-        for index, item in enumerate(module.get(kind) or [])
-        if not _INPUT_KEY.fullmatch(item["key"])
-    ]
+    plain = _without_nulls(module)
     try:
+        Module.model_validate(plain)
         # A module's steps become steps of the job that uses it: what a job may not say, a module may not either.
-        compile_job({"resources": module["minimumResources"], "steps": module["steps"]}, modules)
+        compile_job({"resources": plain["minimumResources"], "steps": plain["steps"]}, modules)
+    except ValidationError as error:
+        reasons = [str(problem) for problem in problems_of(error, {}, Module)]
     except RejectedError as error:
-        reasons += [f"{problem.path}: {problem.message}" for problem in error.problems]
-    return "\n".join(reasons) or "valid"
+        reasons = [f"{problem.path}: {problem.message}" for problem in error.problems]
+    else:
+        return "valid"
+    return "\n".join(reasons)
 
 
 def _without_nulls(value: Any) -> Any:
