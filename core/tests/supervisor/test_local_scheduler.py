@@ -128,7 +128,7 @@ async def test_a_job_runs_as_the_account_in_its_own_scratch_and_leaves_nothing(m
     ended = await machine.wait(job)
     assert (ended.phase, ended.exit_code, ended.signal) == (Phase.COMPLETED, 0, 0)
     user, umask, directory, node = machine.lines()
-    assert (user, umask) == (ACCOUNT, "0077")
+    assert (user, umask) == (ACCOUNT, "0022")
     assert directory == f"{machine.folder}/shared/{own_account(ACCOUNT).uid}/0x1.{job}"
     assert node == os.uname().nodename.split(".")[0]
     assert not Path(directory).exists()
