@@ -45,3 +45,33 @@ def test_any_item_arrives_byte_for_byte(items: list[str], job, new_node) -> None
     assert (ended.code, ended.errors) == (0, b"")
     assert ended.output.decode() == "".join(f"{item}\0" for item in items)
     assert not list(node.scratch.glob("x"))
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_a_turn_that_is_killed_fails_the_loop_and_holds_up_none(tasks: int, job, node) -> None:
+    # As the kernel does when memory is short. The double of srun is the command's process; the turn has started it.
+    turn = {
+        "run": {
+            "command": 'echo "$item"; [ "$item" != b ] || { kill -s KILL "$PPID"; exit; }',
+            "resources": {"tasks": 1},
+        }
+    }
+    resources = {"tasks": tasks, "cpusPerTask": 1, "memPerCpu": 50, "gpus": 0}
+    loop = {"for": {"parallel": True, "items": ["a", "b", "c"], "steps": [turn]}}
+    ended = node.run(
+        job(resources=resources, steps=[loop, {"run": {"command": "echo later", "resources": {"tasks": 1}}}])
+    )
+    assert ended.code == 137
+    assert sorted(ended.text.split()) == ["a", "b", "c"]
+
+
+def test_loops_of_more_turns_than_a_pipe_has_room_for_begin(job, node) -> None:
+    resources = {"tasks": 14_000, "cpusPerTask": 1, "memPerCpu": 1, "gpus": 0}
+    turn = {"run": {"command": "echo begun; exec sleep 60", "resources": {"tasks": 1}}}
+    loop = {"for": {"parallel": True, "range": {"begin": 1, "end": 14_000}, "steps": [turn]}}
+    process = node.start(job(resources=resources, steps=[loop]))
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"begun\n"
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 143

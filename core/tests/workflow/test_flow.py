@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from deepsquare.workflow import from_dict
+from deepsquare.workflow import WorkflowError, from_dict
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 NOTHING = {"name": "nothing"}
 
@@ -92,3 +94,13 @@ def test_commands_anywhere_ask_for_no_more_than_the_job_has(job, problems_of) ->
         "steps[3].catch[0].run.resources",
         "steps[4].finally[0].run.resources",
     ]
+
+
+@given(st.integers(1, 5000))
+@settings(max_examples=5, deadline=None)
+def test_of_many_mistakes_the_first_hundred_are_told(count: int) -> None:
+    steps = [{"dependsOn": ["nobody"]}] * count
+    with pytest.raises(WorkflowError) as caught:
+        from_dict({"resources": {"tasks": 1, "cpusPerTask": 1, "memPerCpu": 1, "gpus": 0}, "steps": steps})
+    paths = [problem.path for problem in caught.value.problems]
+    assert paths == [f"steps[{number}].dependsOn[0]" for number in range(min(count, 100))]

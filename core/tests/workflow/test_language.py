@@ -74,6 +74,11 @@ def test_what_is_allowed(change: dict, job) -> None:
             "virtualNetworks[1].name",
             "an earlier one",
         ),
+        (
+            {"virtualNetworks": [{"name": "n", "gatewayAddress": "10.0.0.1/255.255.255.0"}]},
+            "virtualNetworks[0].gatewayAddress",
+            "such as 10.0.0.2/24",
+        ),
         (_network(network="slirp"), "steps[0].run.network", "did you mean slirp4netns?"),
         (_network(dns=["dns.example"]), "steps[0].run.dns[0]", "'dns.example' is not an IP address"),
         (_network(mapUid=-1), "steps[0].run.mapUid", "greater than or equal to 0"),

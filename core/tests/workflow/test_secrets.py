@@ -39,6 +39,15 @@ def test_no_representation_shows_a_secret() -> None:
         assert SECRET not in f"{part!r} {part!s} {part}"
 
 
+def test_no_representation_shows_where_data_is() -> None:
+    # An address may have a token in it.
+    address = f"https://store.example.org/{SECRET}"
+    s3 = {"region": "r", "bucketUrl": "s3://bucket", "path": "/", "accessKeyId": SECRET, "secretAccessKey": SECRET}
+    data = {"input": {"http": {"url": address}}, "output": {"s3": s3 | {"endpointUrl": address}}}
+    workflow = from_dict(everywhere() | data)
+    assert SECRET not in f"{workflow!r} {workflow.input!r} {workflow.output!r} {workflow.output}"
+
+
 def test_what_is_sent_has_the_secrets() -> None:
     assert from_dict(everywhere()).to_dict() == everywhere()
 

@@ -175,19 +175,25 @@ places() {
     local number
     for ((number = 0; number < $2; number++)); do echo none >&9; done
 }
-# ended_turn: waits for the end of one; one that was killed says nothing.
+# ended_turn FIFO: waits for the end of one. One that was killed says nothing, and has failed.
 ended_turn() {
     local child
     until read -r -t 5 ended <&9; do
         for child in $children; do
-            kill -0 "$child" 2>/dev/null || { ended=$child; return; }
+            if kill -0 "$child" 2>/dev/null; then continue; fi
+            # What it said has been said by now.
+            if read -r -t 1 ended <&9; then return; fi
+            wait "$child"
+            echo "0 $?" >>"$1.failed"
+            ended=$child
+            return
         done
     done
 }
-# place: waits for a free one; false when there is to be no more turn.
+# place FIFO: waits for a free one; false when there is to be no more turn.
 place() {
     local ended=''
-    ended_turn
+    ended_turn "$1"
     children=${children/" $ended "/}
     told=''
     [ -n "$cancelled$hurried" ] || return 0
@@ -205,7 +211,7 @@ turn() {
 gather() {
     local number ended='' first=''
     for ((number = 0; number < $2; number++)); do
-        ended_turn
+        ended_turn "$1"
         children=${children/" $ended "/}
     done
     exec 9>&-
@@ -286,6 +292,9 @@ close_module() {
 }
 """
 """More of it, for modules that export variables."""
+
+# Side by side. Each may leave eight characters in a pipe, which holds 65,536.
+_MOST_TURNS = 4096
 
 _SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 9: "KILL", 15: "TERM"}
 
@@ -408,14 +417,14 @@ class Flow:
             return
         # More can't run at a time: each step takes a task at least.
         turns = loop.range.count() if loop.range is not None else len(loop.items or ())
-        count, fifo = max(1, min(self._job.tasks, turns)), f'"$private/places-{number}-$BASHPID"'
+        count, fifo = max(1, min(self._job.tasks, turns, _MOST_TURNS)), f'"$private/places-{number}-$BASHPID"'
         yield f"fifo_{number}={fifo}"
         yield f'places "$fifo_{number}" {count}'
         yield f"number_{number}=0"
         yield head
         yield from _indented(
             [
-                "place || break",
+                f'place "$fifo_{number}" || break',
                 f"number_{number}=$((number_{number} + 1))",
                 "(",
                 *_indented(["exec 9>&-", "begin", f'trap \'turn "$fifo_{number}" "$number_{number}"\' EXIT', *body]),

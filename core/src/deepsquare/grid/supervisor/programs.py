@@ -36,7 +36,8 @@ async def provide_s5cmd(host: Host, folder: PurePosixPath) -> PurePosixPath | No
     script = 'install -d -m 0755 "$1" && base64 -d >"$2.part" && chmod 0755 "$2.part" && mv "$2.part" "$2"'
     encoded = base64.b64encode(content).decode("ascii")
     answer = await host.run("sh", "-c", script, "sh", str(folder), str(path), stdin=encoded)
-    if answer.code == 0 and (await host.run(str(path), "version")).code != 0:
+    # By a shell, which says so of a program of another processor.
+    if answer.code == 0 and (await host.run("sh", "-c", '"$1" version', "sh", str(path))).code != 0:
         _log.warning(
             "s5cmd of this machine does not run on %s: jobs that use S3 need one on the nodes' PATH", host.name
         )
