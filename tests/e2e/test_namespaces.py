@@ -177,6 +177,16 @@ async def test_cancelled_steps_in_networks_are_told_and_nothing_stays(runner: Ru
     )
 
 
+async def test_a_step_that_is_told_to_end_still_has_its_network(runner: Runner, site: str) -> None:
+    # Who has to give back a licence, or to save what it has, needs it then.
+    handler = f"trap 'sleep 2; curl -s {site}; exit 3' TERM; echo up; while :; do sleep 0.1; done"
+    job_id, output = await runner.submit([run(handler, network="slirp4netns")])
+    await runner.prints(output, "up\n")
+    await runner.scheduler.cancel(job_id)
+    result = await runner.result(job_id, output)
+    assert (result.phase, result.lines) == (Phase.CANCELLED, ["up", "hello from the site"])
+
+
 def wireguard_keys() -> tuple[str, str]:
     """A private key and its public one."""
     private = subprocess.run(["wg", "genkey"], check=True, capture_output=True, text=True).stdout
@@ -232,20 +242,21 @@ async def test_a_wireguard_interface(runner: Runner, network: str, vpn: dict[str
     assert lines == ["hello from the tunnel", "1", str(runner.account.uid)]
 
 
-async def test_a_virtual_network_joins_steps(runner: Runner) -> None:
+@pytest.mark.parametrize(("prefix", "length", "url"), [("10.88.0.", 24, "10.88.0.2"), ("fd88::", 64, "[fd88::2]")])
+async def test_a_virtual_network_joins_steps(runner: Runner, prefix: str, length: int, url: str) -> None:
     def inside(number: int, command: str) -> dict[str, Any]:
-        interface = {"vnet": {"name": "inner", "address": f"10.88.0.{number}/24"}}
+        interface = {"vnet": {"name": "inner", "address": f"{prefix}{number}/{length}"}}
         return run(command, network="slirp4netns", customNetworkInterfaces=[interface])
 
     serve = (
-        "echo hello from the other step >index.html; exec python3 -m http.server --bind 10.88.0.2 8000 >/dev/null 2>&1"
+        f"echo hello from the other step >index.html; exec python3 -m http.server --bind {prefix}2 8000 >/dev/null 2>&1"
     )
-    ask = "curl -s --retry 20 --retry-delay 1 --retry-connrefused -m 30 http://10.88.0.2:8000; grep -c vnet0 /proc/net/dev"
+    ask = f"curl -s --retry 20 --retry-delay 1 --retry-connrefused -m 30 http://{url}:8000; grep -c vnet0 /proc/net/dev"
     # An address may come again.
     steps = [launch(inside(2, serve)), inside(3, ask), inside(3, "true")]
     networks = [
         {"name": "outer", "gatewayAddress": "10.99.0.1/24"},
-        {"name": "inner", "gatewayAddress": "10.88.0.1/24"},
+        {"name": "inner", "gatewayAddress": f"{prefix}1/{length}"},
     ]
     assert await prints(runner, *steps, tasks=2, virtualNetworks=networks) == ["hello from the other step", "1"]
 

@@ -222,16 +222,28 @@ class _Watch:
 
     def _ask_to_end(self) -> None:
         """SIGTERM, and some time to tidy up."""
+        until = time.monotonic() + _KILL_WAIT_SECONDS
         processes = self._processes()
         # Steps hear of it by their srun, and once: many a program takes a second one for impatience.
         told = {child.pid for process in processes if _is_srun(process) for child in _children(process)}
-        for process in processes:
-            if process.pid not in told:
-                with contextlib.suppress(psutil.Error):
-                    process.terminate()
-        until = time.monotonic() + _KILL_WAIT_SECONDS
+        # What has left the job's session serves the others, as their network does, and so ends after them.
+        first = [process for process in processes if self._is_in_session(process)]
+        for processes in (first, self._processes()):
+            for process in processes:
+                if process.pid not in told:
+                    told.add(process.pid)
+                    with contextlib.suppress(psutil.Error):
+                        process.terminate()
+            while any(map(_is_alive, processes)) and time.monotonic() < until:
+                time.sleep(_LOOK_SECONDS)
         while not self._is_bare() and time.monotonic() < until:
             time.sleep(_LOOK_SECONDS)
+
+    def _is_in_session(self, process: psutil.Process) -> bool:
+        try:
+            return os.getsid(process.pid) == self._leader.pid
+        except OSError:
+            return False
 
     def _sweep(self) -> None:
         """SIGKILL, until nothing is left."""
@@ -285,6 +297,13 @@ def _is_srun(process: psutil.Process) -> bool:
     except psutil.Error:
         return False
     return len(words) > 1 and Path(words[1]).name == "srun" and Path(words[0]).name == "bash"
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:
