@@ -249,6 +249,8 @@ def test_doctor_names_each_part_that_fails_and_what_to_do(grid: Grid) -> None:
         assert result.returncode == 1
         failed = {check["part"]: check["detail"] for check in json.loads(result.stdout) if not check["ok"]}
         assert words in failed[part], failed
+    bare = grid.cli("doctor", "--state", grid.state, check=False, env={"PATH": "/nowhere"}).stdout
+    assert "without git no modules" in bare
 
 
 def test_grid_logs_tell_the_services_apart(second_grid: Grid) -> None:

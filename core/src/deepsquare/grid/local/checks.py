@@ -59,14 +59,29 @@ async def operator_checks(state: Path) -> Checks:
             raise GridError(f"only {free >> 20} MB are free below {state}: make room, or jobs and their output fail")
         return f"{free >> 30} GB are free below {state}"
 
+    async def programs() -> str:
+        wanted = {"git": "modules"}
+        if config.scheduler == "local":
+            # Jobs of Slurm find those of their nodes.
+            apptainer = str(config.apptainer or "apptainer")
+            wanted |= {"curl": "data over http", apptainer: "containers", "unshare": "networks and users of steps"}
+        missing = [f"without {name} no {what}" for name, what in wanted.items() if shutil.which(name) is None]
+        return "; ".join(missing) or f"{', '.join(wanted)} are installed"
+
     async def keys() -> str:
         for name in _KEYS:
             await asyncio.to_thread(open_key, state, name)
         return f"in {state / 'keys'}, for their owner alone"
 
-    for part, look in (("scheduler", scheduler), ("account", account), ("disk", disk), ("keys", keys)):
+    for part, look in (
+        ("scheduler", scheduler),
+        ("account", account),
+        ("programs", programs),
+        ("disk", disk),
+        ("keys", keys),
+    ):
         # Between `down` and `up` there is no account, and no cluster.
-        if running_pid(state) is not None or part in ("disk", "keys"):
+        if running_pid(state) is not None or part in ("programs", "disk", "keys"):
             yield await check(part, look)
 
 
