@@ -157,11 +157,11 @@ class Grid:
         return self.cli("job", "logs", job_id).stdout.splitlines()
 
     def output(self, job_id: str) -> list[str]:
-        """The lines that the steps of a failed job wrote, without srun's own report of the failure."""
+        """The lines that the steps of a failed job wrote, without the reports of the failure."""
         lines = self.logs(job_id)
-        own = [line for line in lines if re.fullmatch(r"srun: error: \S+: task \d+: .+", line)]
-        assert own, lines
-        return [line for line in lines if line not in own]
+        reports = [line for line in lines if re.fullmatch(r"srun: error: \S+: task \d+: .+|deepsquare: steps.+", line)]
+        assert reports, lines
+        return [line for line in lines if line not in reports]
 
 
 def account_exists(name: str) -> bool:

@@ -11,7 +11,7 @@ from deepsquare.workflow.modules import FetchedModule
 
 Steps = list[dict[str, Any]]
 # What srun, and the shells of commands, say of failures and signals.
-_NOT_OURS = re.compile(r"(srun|slurmstepd\S*): |.*: line \d+: |(Terminated|Hangup|Quit|Killed)$")
+_NOT_OURS = re.compile(r"(srun|slurmstepd\S*|deepsquare): |.*: line \d+: |(Terminated|Hangup|Quit|Killed)$")
 
 
 def own_lines(text: str) -> list[str]:
@@ -231,6 +231,14 @@ ROWS = [
         fields={"env": variables(A="bbb")},
     ),
     Row("and and or in a condition", [{"if": "-e no || ( 1 -lt 2 && -n x )", **run("echo a")}], ["a"]),
+    Row("a word alone is a condition", [{"if": "$A", **run("echo a")}], ["a"], fields={"env": variables(A="yes")}),
+    Row(
+        "a condition may end with a word alone",
+        [{"if": "-d output && $A \n", **run("echo a")}],
+        ["a"],
+        fields={"env": variables(A="1")},
+    ),
+    Row("a condition of two lines", [{"if": "-n a &&\n  ! -e no", **run("echo a")}], ["a"]),
     Row("what is no condition fails the job", [{"if": "1 -eq", **run("echo a")}], [], 2),
     Row("a condition of a loop", [{"if": "-e nothing", **items("a", steps=[ITEM])}, run("echo b")], ["b"]),
     Row("a condition in a loop", [numbers(1, 4, steps=[{"if": "$index -gt 2", **INDEX}])], ["3", "4"]),
@@ -433,6 +441,31 @@ ROWS = [
             tasks=2,
         )
         for name, number in (("HUP", 1), ("INT", 2), ("QUIT", 3), ("TERM", 15), ("TERM", None))
+    ),
+    Row(
+        "of two tasks the first that fails decides",
+        [
+            run(
+                "[ $SLURM_PROCID = 1 ] || exit 3; trap 'exit 7' TERM; while :; do sleep 0.1; done",
+                resources={"tasks": 2},
+            )
+        ],
+        [],
+        code=3,
+        tasks=2,
+    ),
+    Row(
+        "a task that is killed decides, too",
+        [
+            run(
+                "trap 'exit 5' TERM; echo up >up-$SLURM_PROCID; until [ -e up-0 ] && [ -e up-1 ]; do sleep 0.1; done\n"
+                "[ $SLURM_PROCID = 1 ] || kill -s KILL $$; while :; do sleep 0.1; done",
+                resources={"tasks": 2},
+            )
+        ],
+        [],
+        code=137,
+        tasks=2,
     ),
     Row(
         "the end of the others by KILL",

@@ -335,4 +335,5 @@ async def test_images_that_the_provider_hosts(runner: Runner) -> None:
     steps = [run("echo hosted", container=container, shell="/bin/sh")]
     assert (await runner.run(*steps)).lines == ["hosted"]
     result = await runner.run(run("echo never", container={"image": "no such", "deepsquareHosted": True}))
-    assert (result.code, result.lines) == (1, ["This provider has no image no such"])
+    assert (result.code, len(result.lines)) == (1, 1)
+    assert result.lines[0].startswith("This provider has no image no such. It has: busybox busybox.sqsh")

@@ -170,7 +170,9 @@ def test_munge_and_the_accounting_are_away_for_a_minute(grid: Grid, cluster: Slu
     assert grid.json("job", "show", running["id"])["status"] == "RUNNING"
     cluster.up()
     ended = grid.wait(running["id"], "FINISHED", seconds=90)
-    assert grid.logs(running["id"]) == [str(number) for number in range(1, 41)]
+    # Beside them srun may say that it was not understood in the meantime.
+    own = [line for line in grid.logs(running["id"]) if not line.startswith("srun: ")]
+    assert own == [str(number) for number in range(1, 41)]
     # Slurm counts until it hears of the end, and it hears nothing without munge.
     assert Decimal(ended["billed"]) in (Decimal(ended["locked"]) / 3, Decimal(ended["locked"]) * 2 / 3)
     grid.wait(bought["id"], "FINISHED", seconds=90)

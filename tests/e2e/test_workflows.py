@@ -70,6 +70,15 @@ async def test_what_is_cancelled_is_caught_and_tidied_up(runner: Runner) -> None
     assert lines[-1] == "outer"
 
 
+async def test_a_step_that_stays_leaves_time_for_what_follows(runner: Runner) -> None:
+    stays = run("trap 'echo told' TERM; echo up; while :; do sleep 0.1; done")
+    job_id, output = await runner.submit([stays | {"catch": [run("echo caught")], "finally": [run("echo tidy")]}])
+    await runner.prints(output, "up\n")
+    await runner.scheduler.cancel(job_id)
+    result = await runner.result(job_id, output)
+    assert (result.phase, result.lines) == (Phase.CANCELLED, ["up", "told", "caught", "tidy"])
+
+
 async def test_a_loop_with_more_turns_than_places_can_be_cancelled(runner: Runner) -> None:
     loop = numbers(1, 50, parallel=True, steps=[run("echo up; sleep 2")])
     job_id, output = await runner.submit([{"finally": [run("echo tidy")], "steps": [loop]}], tasks=2)

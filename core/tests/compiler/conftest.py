@@ -129,7 +129,7 @@ def files_in(script: str) -> dict[str, str]:
     return files
 
 
-_WRITES = re.compile(r"""cat >"\$private/(?P<name>[^"]+)" <<'(?P<end>END_OF_FILE_\d+)'""")
+_WRITES = re.compile(r"""cat >"\$private/(?P<name>[^"]+)" <<'(?P<end>END_OF_FILE_\d+)' \|\| no_room""")
 # The customer's own text, and what other programs read.
 _OTHERS = re.compile(r"command-.*|if-.*|environment|.*\.curl|interfaces-.*|vnet-.*")
 

@@ -112,12 +112,6 @@ def test_the_same_workflow_gives_the_same_bytes_in_every_process(job) -> None:
     assert scripts == {compile_workflow(plain).encode()}
 
 
-def test_names_of_steps_change_nothing(job) -> None:
-    plain = job("true")
-    named = plain | {"steps": [plain["steps"][0] | {"name": "a name\nexit 1"}]}
-    assert compile_workflow(from_dict(named)) == compile_workflow(from_dict(plain))
-
-
 def test_what_a_provider_decides_comes_in_variables_with_the_references_paths_as_defaults(job) -> None:
     script = compile_workflow(from_dict(job("true")))
     assert all(f"${{{name}:-" in compile_workflow(parse(EVERYTHING)) for name in LATE_BOUND)

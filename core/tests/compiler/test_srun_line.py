@@ -92,6 +92,7 @@ def test_what_the_script_writes_is_for_the_job_alone(node, job, variables) -> No
     assert modes == {
         ".": "700",
         "..": "700",
+        "caches": "600",
         "command-1": "600",
         "command-2": "600",
         "environment": "600",

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 from deepsquare.compiler.quoting import quote
+from deepsquare.compiler.steps import CACHES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -110,3 +114,62 @@ def test_a_node_makes_the_cache_on_its_own_disk(node, job) -> None:
     # As if the second step ran on another node.
     ended = node.run(job('rm -r "$DEEPSQUARE_DISK_TMP"', 'touch "$DEEPSQUARE_DISK_TMP/here" && echo made'))
     assert (ended.code, ended.text) == (0, "made\n")
+
+
+@pytest.mark.parametrize("name", [None, "train", "a name\nexit 1", "$(touch hacked)'\""])
+def test_a_step_that_fails_is_named_with_its_place(name: str | None, node, job) -> None:
+    steps = [{"run": {"command": "true"}, "name": name}, {"steps": [{"name": name, "run": {"command": "exit 3"}}]}]
+    ended = node.run(job(steps=steps))
+    called = "steps[1].steps[0]" + (f' "{name}"' if name else "")
+    assert (ended.code, ended.output) == (3, b"")
+    assert ended.errors.decode() == f"deepsquare: {called} failed with exit code 3\n"
+    assert not node.scratch.exists()
+
+
+def test_a_condition_that_is_none_is_named_with_its_place(node, job) -> None:
+    ended = node.run(job(steps=[{"if": "1 -eq", "name": "first", "run": {"command": "echo never"}}]))
+    assert ended.code == 2
+    assert ended.errors.decode().endswith('deepsquare: the if of steps[0] "first" is no test of bash\n')
+
+
+@pytest.mark.parametrize("free", [0, 8, 16, 24, 32, 40, 48])
+def test_a_full_disk_fails_the_job(free: int, node, job) -> None:
+    node.shared.parent.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", node.shared.parent], check=True)
+    try:
+        if free < 48:
+            (node.shared.parent / "ballast").write_bytes(b"x" * (48 - free) * 1024)
+        ended = node.run(job("echo one", "echo two; exit 7"))
+    finally:
+        subprocess.run(["umount", node.shared.parent], check=True)
+    # Whatever was written before the disk was full: it is no success.
+    said = [line for line in ended.text.splitlines() if "write error" not in line]
+    assert (ended.code, said) in [(1, []), (1, ["one"]), (7, ["one", "two"])]
+    if free == 0:
+        assert ended.code == 1
+
+
+def test_who_comes_first_does_not_shut_others_out_of_the_caches() -> None:
+    with tempfile.TemporaryDirectory() as root:
+        Path(root).chmod(0o777)
+        for uid in (65001, 65002):
+            caches = {
+                "DEEPSQUARE_SHARED_TMP": f"{root}/persistent/user-{uid}",
+                "DEEPSQUARE_SHARED_WORLD_TMP": f"{root}/world-tmp",
+                "DEEPSQUARE_DISK_TMP": f"{root}/disk/tmp/user-{uid}",
+                "DEEPSQUARE_DISK_WORLD_TMP": f"{root}/disk/world-tmp",
+            }
+            body = CACHES.removesuffix("exit 0\n")
+            look = f"{body}stat -c %u:%a {' '.join(caches.values())} >&3"
+            made = subprocess.run(
+                ["bash", "-c", f"exec 3>&1\n{look}"],
+                check=True,
+                capture_output=True,
+                text=True,
+                env={"PATH": os.environ["PATH"]} | caches,
+                user=uid,
+                group=uid,
+                extra_groups=[],
+                umask=0o077,
+            ).stdout.split()
+            assert made == [f"{uid}:700", "65001:1777", f"{uid}:700", "65001:1777"]

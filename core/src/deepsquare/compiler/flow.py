@@ -24,8 +24,9 @@ launched=''
 # The one of them that is an srun, or runs a command without one.
 srun=''
 direct=''
-# What a step gets that is to end.
+# What a step gets that is to end, and the process that ends one that stays.
 passes=TERM
+pressing=''
 # Who wants this shell to end: the job, which gets no more steps then, or the group around it. Empty: nobody.
 ending=''
 # Set until somebody has taken notice, and when there is no more time.
@@ -36,7 +37,7 @@ told=''
 interrupted=''
 
 begin() {
-    children='' launched='' srun='' direct='' told=''
+    children='' launched='' srun='' direct='' pressing='' told=''
     trap 'on_signal job' TERM INT
     trap 'on_signal group' USR1
     trap 'on_signal hurry' USR2
@@ -45,7 +46,7 @@ begin() {
 }
 # tell PID SIGNAL: a group hears of it by itself, a step by Slurm, since srun passes on few signals.
 tell() {
-    local id='' tries=0
+    local id='' tries=0 try
     case $'\n'"$(jobs -pr)"$'\n' in
     *$'\n'"$1"$'\n'*) ;;
     # It has ended, and its number may be somebody else's.
@@ -54,10 +55,17 @@ tell() {
     if [ "$1" = "$srun" ]; then
         # When the job ends, Slurm has told the tasks, and lets them be; otherwise srun would have them killed at once.
         if [ "$ending" != job ]; then read -r id 2>/dev/null <"$private/id-$BASHPID"; fi
-        if [ -n "$id" ]; then scancel --quiet --signal="$passes" "$SLURM_JOB_ID.$id" 2>/dev/null; fi
+        if [ -n "$id" ]; then
+            for try in 1 2 3; do
+                if scancel --quiet --signal="$passes" "$SLURM_JOB_ID.$id" 2>/dev/null; then break; fi
+                sleep "0.$try"
+            done
+        fi
         if [ -z "$id" ] || [ -n "$hurried" ]; then kill -s TERM "$1" 2>/dev/null; fi
+        [ "$ending" != job ] || press "$1"
     elif [ "$1" = "$direct" ]; then
         kill -s "$passes" "$1" 2>/dev/null
+        [ "$ending" != job ] || press "$1"
     else
         until [ -e "$private/begun-$1" ] || [ "$tries" -ge 100 ]; do
             sleep 0.01
@@ -65,6 +73,15 @@ tell() {
         done
         kill -s "$2" "$1" 2>/dev/null
     fi
+}
+# press PID: a step that stays when the job is to end gets half of the time that there is; the rest is for catch and finally.
+press() {
+    (
+        left=$(scontrol show config 2>/dev/null | sed -n 's/^KillWait *= *\([0-9]*\).*/\1/p')
+        for ((left = ${left:-30} / 2; left > 0; left--)); do sleep 1; done
+        kill -s KILL "$1"
+    ) >/dev/null 2>&1 &
+    pressing=$!
 }
 # noted PID: for children that were begun while others were told.
 noted() { [ -z "$told" ] || tell "$1" "$told"; }
@@ -95,17 +112,18 @@ join() {
     children=$1
     noted "$1"
     await "$1"
-    children='' srun='' direct=''
+    [ -z "$pressing" ] || kill -s KILL "$pressing" 2>/dev/null
+    children='' srun='' direct='' pressing=''
 }
 check() { [ "$code" -eq 0 ] || exit "$code"; }
 go_on() {
     [ -z "$hurried" ] || exit 137
     [ -z "$cancelled" ] || exit 143
 }
-# run NUMBER OPTION...: one step.
+# run NUMBER NAME OPTION...: one step.
 run() {
-    local file=$private/step-$1 id=$private/id-$BASHPID
-    shift
+    local file=$private/step-$1 name=$2 id=$private/id-$BASHPID
+    shift 2
     told=''
     go_on
     # Not removed: another node, on which it is written, would be believed later.
@@ -124,13 +142,16 @@ run() {
     join "$!"
     [ ! -e "$id.said" ] || first_code "$id.said"
     [ ! -d "$private/enroot" ] || discard "$id"
+    [ "$code" -eq 0 ] || [ -n "$cancelled" ] || printf 'deepsquare: %s failed with exit code %s\n' "$name" "$code" >&2
     check
 }
 # first_code FILE: of several tasks, the first that fails decides, and not the others, which are ended then.
 first_code() {
     local said
-    said=$(sed -n 's/.*: task.*: Exited with exit code \([0-9]*\)$/\1/p' "$1" | head -n 1)
-    if [ "$code" -gt 128 ] && [ -z "$cancelled" ] && [ -n "$said" ]; then code=$said; fi
+    said=$(grep -m 1 ': tasks\{0,1\} [0-9,-]*: ' "$1")
+    case $said in
+    *': Exited with exit code '*) [ -n "$cancelled" ] || code=${said##* } ;;
+    esac
     cat "$1" >&2
     rm -f "$1"
 }
@@ -143,7 +164,7 @@ discard() {
         [ ! -d "$folder" ] || remove "$folder"
     done
 }
-# holds NUMBER: whether a step's condition is true; one that is no condition ends this shell. Bash ends with 0 then.
+# holds NUMBER NAME: whether a step's condition is true; one that is no condition ends this shell.
 holds() {
     told=''
     go_on
@@ -152,9 +173,10 @@ holds() {
     join "$!"
     case $code in
     10 | 11) return $((code - 10)) ;;
-    0) exit 2 ;;
-    *) [ "$code" -lt 128 ] || code=143; exit "$code" ;;
     esac
+    if [ "$code" -ge 128 ]; then exit 143; fi
+    printf 'deepsquare: the if of %s is no test of bash\n' "$2" >&2
+    exit 2
 }
 # with FILE [NAME VALUE]...: from now on steps see more variables.
 with() {
@@ -167,59 +189,52 @@ with() {
     done
     scope=$file
 }
-# places FIFO COUNT: so many turns of a loop may run at a time. Each gives its place back with its number as a process.
+# places FIFO COUNT: so many turns of a loop may run at a time. Each gives its place back: its process, its number, its code.
 places() {
-    rm -f "$1" "$1.failed"
-    mkfifo "$1" || exit 1
+    rm -f "$1"
+    mkfifo "$1" || no_room
     exec 9<>"$1"
+    first='' first_result=0
     local number
-    for ((number = 0; number < $2; number++)); do echo none >&9; done
+    for ((number = 0; number < $2; number++)); do echo 'none 0 0' >&9; done
 }
-# ended_turn FIFO: waits for the end of one. One that was killed says nothing, and has failed.
+# ended_turn: waits for the end of one. One that was killed says nothing, and has failed.
 ended_turn() {
-    local child
-    until read -r -t 5 ended <&9; do
+    local child number result
+    until read -r -t 5 ended number result <&9; do
         for child in $children; do
             if kill -0 "$child" 2>/dev/null; then continue; fi
             # What it said has been said by now.
-            if read -r -t 1 ended <&9; then return; fi
+            if read -r -t 1 ended number result <&9; then break 2; fi
             wait "$child"
-            echo "0 $?" >>"$1.failed"
-            ended=$child
-            return
+            result=$? ended=$child number=0
+            break 2
         done
     done
+    children=${children/" $ended "/}
+    if [ "$result" -ne 0 ] && { [ -z "$first" ] || [ "$number" -lt "$first" ]; }; then first=$number first_result=$result; fi
 }
-# place FIFO: waits for a free one; false when there is to be no more turn.
+# place: waits for a free one; false when there is to be no more turn.
 place() {
     local ended=''
-    ended_turn "$1"
-    children=${children/" $ended "/}
+    ended_turn
     told=''
     [ -n "$cancelled$hurried" ] || return 0
     # For those who gather the turns.
-    echo none >&9
+    echo 'none 0 0' >&9
     return 1
 }
 # turn FIFO NUMBER: the end of a turn.
 turn() {
     local code=$?
-    [ "$code" -eq 0 ] || echo "$2 $code" >>"$1.failed"
-    echo "$BASHPID" >"$1"
+    echo "$BASHPID $2 $code" >"$1"
 }
-# gather FIFO COUNT: waits for all turns; $code is that of the first one that failed.
+# gather COUNT: waits for all turns; $code is that of the first one that failed.
 gather() {
-    local number ended='' first=''
-    for ((number = 0; number < $2; number++)); do
-        ended_turn "$1"
-        children=${children/" $ended "/}
-    done
+    local number ended=''
+    for ((number = 0; number < $1; number++)); do ended_turn; done
     exec 9>&-
-    code=0
-    if [ -e "$1.failed" ]; then
-        first=$(sort -n "$1.failed" | head -n 1)
-        code=${first#* }
-    fi
+    code=$first_result
     if [ -n "$cancelled" ] && [ "$code" -eq 0 ]; then code=143; fi
 }
 # depend PID: waits for what was launched.
@@ -293,8 +308,8 @@ close_module() {
 """
 """More of it, for modules that export variables."""
 
-# Side by side. Each may leave eight characters in a pipe, which holds 65,536.
-_MOST_TURNS = 4096
+# Side by side. Each may leave 32 characters in a pipe, which holds 65,536.
+_MOST_TURNS = 2048
 
 _SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 9: "KILL", 15: "TERM"}
 
@@ -309,39 +324,43 @@ class Flow:
         self._job = job
         self._runs = runs
         self._numbers = itertools.count(1)
-        self.lines = self._list(tuple(steps))
+        self.lines = self._list(tuple(steps), "steps")
 
-    def _list(self, steps: tuple[Step, ...]) -> list[str]:
-        lines = [line for step in steps for line in self._step(step)]
+    def _list(self, steps: tuple[Step, ...], place: str) -> list[str]:
+        lines = [line for number, step in enumerate(steps) for line in self._step(step, f"{place}[{number}]")]
         if not any(step.launch for step in steps):
             return lines
         names = [step.launch.handle_name for step in steps if step.launch is not None]
         handles = [f"{_handle(name)}='' {_code(name)}=0" for name in names if name is not None]
         return [*group("trap finish EXIT", *handles, *lines), "check"]
 
-    def _step(self, step: Step) -> Iterator[str]:
+    def _step(self, step: Step, place: str) -> Iterator[str]:
         for name in step.depends_on:
             yield f'[ -n "${_code(name)}" ] || {{ depend "${_handle(name)}"; {_code(name)}=$code; }}'
             yield f'code="${_code(name)}"'
             yield "check"
         if not step.if_:
-            yield from self._guarded(step)
+            yield from self._guarded(step, place)
             return
         number = next(self._numbers)
         condition = (
             f'scope=$1\nset --\n{ENVIRONMENT}cd "$STORAGE_PATH" || exit 2\n'
-            f"if [[ {step.if_}\n]]; then exit 10; else exit 11; fi"
+            f"if [[ {step.if_.rstrip()} ]]; then exit 10; else exit 11; fi"
         )
         self.files.append(write_file(f'"$private/if-{number}"', condition))
-        yield f"if holds {number}; then"
-        yield from _indented(list(self._guarded(step)) or [":"])
+        yield f"if holds {number} {_name(step, place)}; then"
+        yield from _indented(list(self._guarded(step, place)) or [":"])
         yield "fi"
 
-    def _guarded(self, step: Step) -> list[str]:
-        lines = list(self._body(step))
+    def _guarded(self, step: Step, place: str) -> list[str]:
+        lines = list(self._body(step, place))
         if step.catch:
             number = next(self._numbers)
-            caught = [f'with caught-{number} DEEPSQUARE_ERROR_CODE "$code"', "cancelled=''", *self._list(step.catch)]
+            caught = [
+                f'with caught-{number} DEEPSQUARE_ERROR_CODE "$code"',
+                "cancelled=''",
+                *self._list(step.catch, f"{place}.catch"),
+            ]
             lines = [
                 *group(*lines),
                 f"code_{number}=$code",
@@ -357,34 +376,34 @@ class Flow:
             lines = [
                 *group(*lines),
                 f"code_{number}=$code",
-                *group("cancelled=''", *self._list(step.finally_)),
+                *group("cancelled=''", *self._list(step.finally_, f"{place}.finally")),
                 f'[ "$code_{number}" -eq 0 ] || exit "$code_{number}"',
                 "check",
             ]
         return lines if step.launch is None else list(_launched(step.launch, lines))
 
-    def _body(self, step: Step) -> Iterator[str]:
+    def _body(self, step: Step, place: str) -> Iterator[str]:
         if step.run is not None:
             number = next(self._numbers)
             compiled = self._runs.compile(step.run, number)
             self.files.append(compiled.files)
             if compiled.image is not None:
                 yield f"fetch {compiled.image}"
-            yield " ".join(["run", str(number), *compiled.options])
+            yield " ".join(["run", str(number), _name(step, place), *compiled.options])
         elif step.for_ is not None:
-            yield from self._loop(step.for_)
+            yield from self._loop(step.for_, f"{place}.for")
         elif step.launch is not None:
-            yield from self._list(step.launch.steps)
+            yield from self._list(step.launch.steps, f"{place}.launch.steps")
         elif step.use is not None:
             assert isinstance(step.use, ResolvedUse)
-            yield from self._module(step.use)
+            yield from self._module(step.use, f"{place}.use")
         else:
-            yield from self._list(step.steps)
+            yield from self._list(step.steps, f"{place}.steps")
 
-    def _module(self, use: ResolvedUse) -> Iterator[str]:
+    def _module(self, use: ResolvedUse, place: str) -> Iterator[str]:
         number = next(self._numbers)
         values = [word for value in use.inputs() for word in (value.key, quote(value.value))]
-        lines = [" ".join([f"with use-{number}", *values]), *self._list(use.module.steps)]
+        lines = [" ".join([f"with use-{number}", *values]), *self._list(use.module.steps, f"{place}.steps")]
         if use.export_env_as is None:
             # What they leave for later steps is the job's.
             yield f"scope_{number}=$scope"
@@ -396,7 +415,7 @@ class Flow:
         yield from group(f"open_module {number}", *lines, f"close_module {use.export_env_as} {names}".rstrip())
         yield "check"
 
-    def _loop(self, loop: For) -> Iterator[str]:
+    def _loop(self, loop: For, place: str) -> Iterator[str]:
         number = next(self._numbers)
         turn = f"turn_{number}"
         if loop.range is not None:
@@ -407,7 +426,11 @@ class Flow:
             name, values = "item", f"items_{number}"
             yield f"{values}=({' '.join(map(quote, loop.items or ()))})"
             head = f'for {turn} in ${{{values}[@]+"${{{values}[@]}}"}}; do'
-        body = [f"scope=$scope_{number}", f'with loop-{number} {name} "${turn}"', *self._list(loop.steps)]
+        body = [
+            f"scope=$scope_{number}",
+            f'with loop-{number} {name} "${turn}"',
+            *self._list(loop.steps, f"{place}.steps"),
+        ]
         yield f"scope_{number}=$scope"
         if not loop.parallel:
             yield head
@@ -424,7 +447,7 @@ class Flow:
         yield head
         yield from _indented(
             [
-                f'place "$fifo_{number}" || break',
+                "place || break",
                 f"number_{number}=$((number_{number} + 1))",
                 "(",
                 *_indented(["exec 9>&-", "begin", f'trap \'turn "$fifo_{number}" "$number_{number}"\' EXIT', *body]),
@@ -434,7 +457,7 @@ class Flow:
             ]
         )
         yield "done"
-        yield f'gather "$fifo_{number}" {count}'
+        yield f"gather {count}"
         yield "check"
 
 
@@ -453,6 +476,11 @@ def _launched(launch: Launch, lines: list[str]) -> Iterator[str]:
 def group(*lines: str) -> list[str]:
     """Lines that may fail, or be ended, without ending the shell they stand in; their exit code is in $code then."""
     return ["told=''", "(", *_indented(["begin", *lines]), ") &", 'join "$!"']
+
+
+def _name(step: Step, place: str) -> str:
+    """A step for people, as a word of the shell."""
+    return quote(f'{place} "{step.name}"' if step.name else place)
 
 
 def _indented(lines: Iterable[str]) -> list[str]:

@@ -39,6 +39,11 @@ done
 mv "$part" "$image"
 """
 
+_MISSING = {
+    "apptainer": "This provider's nodes have no Apptainer, in which the step was to run.",
+    "enroot": "This provider's nodes have no Enroot, in which the step was to run; with apptainer: true it runs in Apptainer.",
+}
+
 _PULL = """\
 # Credentials are the environment's, which nobody else sees.
 fetch() {
@@ -82,17 +87,30 @@ class Images:
 def locate(container: Container, number: int | None) -> Iterator[str]:
     """Shell lines of a step that make `$image` its image, or end it with the reason why there is none."""
     name = container.image.lstrip("/")
+    yield _present(container)
     if container.deepsquare_hosted:
         if container.registry:
             name = f"{container.registry}/{name}"
-        yield f'image="${{DEEPSQUARE_IMAGES_ROOT:-/cvmfs/containers.deepsquare.run}}"/{quote(name)}'
+        root = '"${DEEPSQUARE_IMAGES_ROOT:-/cvmfs/containers.deepsquare.run}"'
+        yield f"image={root}/{quote(name)}"
         yield 'if [ ! -e "$image" ] && [ -e "$image.sif" ]; then image=$image.sif; fi'
-        yield f'if [ ! -e "$image" ]; then printf "This provider has no image %s\\n" {quote(name)}; exit 1; fi'
+        yield 'if [ ! -e "$image" ]; then'
+        yield f'    others=$(cd {root} 2>/dev/null && set -- * && set -- "${{@%.sif}}" && echo "${{@:1:20}}")'
+        yield f'    printf "This provider has no image %s. It has: %s\\n" {quote(name)} "$others"'
+        yield "    exit 1"
+        yield "fi"
     elif number is None:
         yield f'image="$STORAGE_PATH"/{quote(name)}'
         yield f'if [ ! -e "$image" ]; then printf "There is no image %s below STORAGE_PATH\\n" {quote(name)}; exit 1; fi'
     else:
         yield f'image="${{0%/*}}"/images/{_file(container, number)}'
+
+
+def _present(container: Container) -> str:
+    """A shell line that ends a script with the reason where the program is not there that runs a container."""
+    variable = f"DEEPSQUARE_{container.runtime.upper()}"
+    program = f'"${{{variable}:-{container.runtime}}}"'
+    return f"if ! command -v {program} >/dev/null; then echo {quote(_MISSING[container.runtime])}; exit 1; fi"
 
 
 def _file(container: Container, number: int) -> str:
@@ -119,7 +137,7 @@ def _script(container: Container, number: int) -> str:
             name = f"{username}@{name}"
         fetch = _IMPORT
     return fill(
-        (fetch + _ONCE).rstrip("\n"),
+        f"{_present(container)}\n{fetch}{_ONCE}".rstrip("\n"),
         FILE=_file(container, number),
         NAME=quote(container.image),
         SOURCE=quote(f"docker://{name}"),

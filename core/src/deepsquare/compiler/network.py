@@ -221,7 +221,7 @@ class Networks:
             return
         yield _GATEWAY_SCRIPTS
         for number, network in enumerate(self._networks):
-            yield f'mkdir "$private/vnet-{number}"\n'
+            yield f'mkdir "$private/vnet-{number}" || no_room\n'
             yield write_file(f'"$private/vnet-{number}/gateway"', network.gateway_address)
             yield write_file(f'"$private/vnet-{number}/peers"', "\n".join(self._peers[network.name]))
 
@@ -282,7 +282,9 @@ def _interface(interface: NetworkInterface, index: int, number: int, networks: N
     folder = f"interfaces-{number}"
     if interface.wireguard is not None:
         path = f"{folder}/wg{index}.conf"
-        files = f'mkdir -p "$private/{folder}"\n' + write_file(f'"$private/{path}"', _wireguard(interface.wireguard))
+        files = f'mkdir -p "$private/{folder}" || no_room\n' + write_file(
+            f'"$private/{path}"', _wireguard(interface.wireguard)
+        )
         return files, f'up "${{0%/*}}/{path}"\n'
     if interface.vnet is not None:
         network, peer = networks.peer(interface.vnet)

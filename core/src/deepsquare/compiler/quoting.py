@@ -14,13 +14,14 @@ def quote(text: str) -> str:
 def write_file(path: str, content: str) -> str:
     """Shell lines that write `content`, and a newline behind it, to the file `path` (a shell word already).
 
-    A here-document with a quoted delimiter expands nothing; the delimiter is one that is no line of the content.
+    A here-document with a quoted delimiter expands nothing; the delimiter is one that is no line of the content. What is
+    written in part must not be run: the script's `no_room` ends it.
     """
     lines = set(content.split("\n"))
     number = 0
     while (delimiter := f"END_OF_FILE_{number}") in lines:
         number += 1
-    return f"cat >{path} <<'{delimiter}'\n{content}\n{delimiter}\n"
+    return f"cat >{path} <<'{delimiter}' || no_room\n{content}\n{delimiter}\n"
 
 
 def fill(text: str, **values: str) -> str:

@@ -7,7 +7,7 @@ from deepsquare.compiler.network import GATEWAY_FUNCTIONS, Networks
 from deepsquare.compiler.quoting import quote, write_file
 from deepsquare.compiler.staging import FUNCTIONS as STAGE_FUNCTIONS
 from deepsquare.compiler.staging import SYNC_FUNCTIONS, Staging
-from deepsquare.compiler.steps import PASSED_ON, Runs
+from deepsquare.compiler.steps import CACHES, PASSED_ON, Runs
 from deepsquare.workflow.models import Resources, Workflow
 from deepsquare.workflow.modules import ResolvedUse
 from deepsquare.workflow.problems import Problem, WorkflowError, path_text
@@ -50,6 +50,10 @@ fi
 export STORAGE_PATH="$shared/$SLURM_JOB_NAME.$SLURM_JOB_ID"
 # What steps in containers don't see: the scripts, and with them the job's keys.
 private=$shared/.$SLURM_JOB_NAME.$SLURM_JOB_ID
+no_room() {{
+    echo "deepsquare: the files of this job can't be written: is the provider's disk full?" >&2
+    exit 1
+}}
 # remove FOLDER: a second time for what a step made read-only.
 remove() {{
     rm -rf "$1" 2>/dev/null || {{ chmod -R u+rwX "$1"; rm -rf "$1"; }}
@@ -75,13 +79,8 @@ export DEEPSQUARE_TMP="$DEEPSQUARE_SHARED_TMP"
 export DEEPSQUARE_SHARED_WORLD_TMP="${DEEPSQUARE_WORLD_TMP_ROOT:-/opt/cache/world-tmp}"
 export DEEPSQUARE_DISK_TMP="${DEEPSQUARE_DISK_ROOT:-/opt/cache/disk}/tmp/user-$account"
 export DEEPSQUARE_DISK_WORLD_TMP="${DEEPSQUARE_DISK_ROOT:-/opt/cache/disk}/world-tmp"
-mkdir -p "$private/images" "$STORAGE_PATH/.deepsquare/home" "$DEEPSQUARE_INPUT" "$DEEPSQUARE_OUTPUT" || exit 1
-# Caches that the provider doesn't offer are no reason to fail: few jobs use them.
-mkdir -p "$DEEPSQUARE_SHARED_TMP" "$DEEPSQUARE_DISK_TMP" 2>/dev/null
-for folder in "$DEEPSQUARE_SHARED_WORLD_TMP" "$DEEPSQUARE_DISK_WORLD_TMP"; do
-    [ -d "$folder" ] || { mkdir -p "$folder" && chmod 1777 "$folder"; } 2>/dev/null
-done
-: >"$DEEPSQUARE_ENV"
+mkdir -p "$private/images" "$STORAGE_PATH/.deepsquare/home" "$DEEPSQUARE_INPUT" "$DEEPSQUARE_OUTPUT" || no_room
+: >"$DEEPSQUARE_ENV" || no_room
 # Homes are shared by all jobs of an account, so that each job gets one of its own.
 export HOME="$STORAGE_PATH/.deepsquare/home"
 if [ -n "${DEEPSQUARE_RUNTIME:-}" ]; then export PATH="$DEEPSQUARE_RUNTIME/bin:$PATH"; fi
@@ -130,8 +129,10 @@ def compile_workflow(workflow: Workflow) -> str:
     job_env = "".join(f"export {variable.key}={quote(variable.value)}\n" for variable in workflow.env)
     parts.append("\n# What each step sees: the job's own environment, what earlier steps left, then these variables.\n")
     parts.append(write_file('"$private/environment"', job_env.rstrip("\n")))
-    parts.append(f'declare -p {" ".join(_VARIABLES)} >"$private/variables"\n')
+    parts.append(f'declare -p {" ".join(_VARIABLES)} >"$private/variables" || no_room\n')
     parts.append(write_file('"$private/passed-on"', PASSED_ON.rstrip("\n")))
+    parts.append(write_file('"$private/caches"', CACHES.rstrip("\n")))
+    parts.append('/bin/bash "$private/caches"\n')
     parts.append("\n# What the steps run.\n")
     parts += [*flow.files, *runs.shared_files(), *stages.files, FUNCTIONS]
     optional = {

@@ -29,6 +29,21 @@ done <"$DEEPSQUARE_ENV"
 """The text of the script `passed-on`, which a process of its own runs, so that no name of a variable is in its way."""
 
 
+CACHES = """\
+# Makes the caches that are not there. What the provider doesn't offer is no reason to fail: few jobs use them.
+exec 2>/dev/null
+disk=${DEEPSQUARE_DISK_TMP%/tmp/*}
+for folder in "${DEEPSQUARE_SHARED_TMP%/*}" "$disk" "$disk/tmp" "$DEEPSQUARE_SHARED_WORLD_TMP" "$DEEPSQUARE_DISK_WORLD_TMP"; do
+    # Who comes first must not shut out the others.
+    [ -d "$folder" ] || { umask 022 && mkdir -p "$folder" && chmod 1777 "$folder"; }
+done
+umask 077
+mkdir -p "$DEEPSQUARE_SHARED_TMP" "$DEEPSQUARE_DISK_TMP"
+exit 0
+"""
+"""The text of the script `caches`, which runs once on the first node and wherever else a step begins."""
+
+
 ENVIRONMENT = """\
 set -- "$(/bin/bash "${0%/*}/passed-on")" "$scope" "$@"
 unset scope
@@ -44,7 +59,7 @@ the file `$scope`, which win."""
 _BEGIN = """\
 exec 2>&1
 # On the nodes beside the first one nobody has made it.
-[ -d "$DEEPSQUARE_DISK_TMP" ] || mkdir -p "$DEEPSQUARE_DISK_TMP" "$DEEPSQUARE_DISK_WORLD_TMP" 2>/dev/null
+[ -d "$DEEPSQUARE_DISK_TMP" ] || /bin/bash "${0%/*}/caches"
 [ "${SLURM_PROCID:-0}" != 0 ] || printf '%s\\n' "${SLURM_STEP_ID:-}" >"$2"
 """
 # The job's own folder is closed to others; what it puts into everybody's cache is for everybody.
