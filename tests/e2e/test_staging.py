@@ -122,6 +122,20 @@ async def test_an_archive_stays_whatever_is_in_it(runner: Runner, site: Web) -> 
     assert (await job(runner, step, input=http(f"{site.url}/model.pt"))).lines[-3:] == ["PK", "model.pt", "other"]
 
 
+@pytest.mark.parametrize("mode", [0o555, 0])
+@pytest.mark.parametrize("name", ["data.tar", ".unpacked"])
+async def test_closed_folders_are_unpacked_too(runner: Runner, site: Web, name: str, mode: int) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        folder = tarfile.TarInfo("folder")
+        folder.type, folder.mode = tarfile.DIRTYPE, mode
+        archive.addfile(folder)
+        archive.addfile(tarfile.TarInfo("folder/b"))
+    site.files[f"/{name}"] = buffer.getvalue()
+    result = await job(runner, LOOK, input=http(f"{site.url}/{name}"))
+    assert result.lines[-2:] == [f"./{name}", "./folder/b"], result
+
+
 async def test_a_damaged_archive_fails_the_job(runner: Runner, site: Web) -> None:
     site.files["/data.tar.gz"] = packed("gz")[:-40]
     result = await job(runner, run("echo never"), input=http(f"{site.url}/data.tar.gz"))
@@ -132,7 +146,7 @@ async def test_a_damaged_archive_fails_the_job(runner: Runner, site: Web) -> Non
 
 async def test_what_is_not_there_fails_the_job_and_its_url_is_not_shown(runner: Runner, site: Web) -> None:
     result = await job(runner, run("echo never"), input=http(f"{site.url}/none?token=hidden-value"))
-    assert (result.code, result.lines[-1]) == (1, "The input could not be fetched.")
+    assert (result.code, result.lines[-1]) == (1, "The input could not be fetched from 127.0.0.1.")
     assert "404" in result.text
     assert "hidden-value" not in result.text
 
@@ -271,6 +285,7 @@ async def test_keys_that_lead_out_of_the_folder_are_refused(runner: Runner) -> N
         ({"secretAccessKey": "wrong"}, "SignatureDoesNotMatch"),
         ({"bucketUrl": "s3://no-such-bucket"}, "NoSuchBucket"),
         ({"path": "/nothing/"}, "no object found"),
+        ({"path": "/nothing/"}, "The input could not be fetched from 127.0.0.1."),
         ({"endpointUrl": "http://127.0.0.1:1"}, "The store does not answer."),
     ],
 )

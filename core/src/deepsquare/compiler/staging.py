@@ -64,18 +64,20 @@ exec </dev/null 2>&1
 
 _FETCH_HTTP = """\
 have curl "fetch the input"
-await curl --disable --config "${0%/*}/input.curl" --output "$DEEPSQUARE_INPUT"/__NAME__ || fail "The input could not be fetched."
+await curl --disable --config "${0%/*}/input.curl" --output "$DEEPSQUARE_INPUT"/__NAME__ || fail __FAILURE__
 """
 
 _UNPACK = r"""
-inside() { cd "$DEEPSQUARE_INPUT/.unpacked" && exec "$@"; }
+inside() { cd "$unpacked" && exec "$@"; }
 # unpack FILE: if it is packed, and beside it; it stays, whatever is in it.
 unpack() {
-    mkdir "$DEEPSQUARE_INPUT/.unpacked" || exit
+    unpacked=$(mktemp -d "$DEEPSQUARE_INPUT/.unpacked.XXXXXX") || exit
     unpack_inside "$1"
-    find "$DEEPSQUARE_INPUT/.unpacked" -mindepth 1 -maxdepth 1 -exec mv -n -t "$DEEPSQUARE_INPUT" {} +
-    chmod -R u+rwX "$DEEPSQUARE_INPUT/.unpacked"
-    rm -rf "$DEEPSQUARE_INPUT/.unpacked"
+    # Closed folders can't be moved.
+    chmod -R u+rwX "$unpacked"
+    rm -rf "${unpacked:?}/${1##*/}"
+    find "$unpacked" -mindepth 1 -maxdepth 1 -exec mv -t "$DEEPSQUARE_INPUT" {} + || fail "The input could not be unpacked."
+    rm -rf "$unpacked"
 }
 unpack_inside() {
     local magic plain='' said
@@ -144,7 +146,7 @@ _FETCH_S3 = """\
 if "${DEEPSQUARE_S5CMD:-s5cmd}" --retry-count 5 ls __SOURCE__ 2>/dev/null | grep -q -E '(^|[/[:space:]])[.][.](/|$)'; then
     fail "The input could not be fetched: a key in the bucket has .. in it."
 fi
-s3 cp --source-region __REGION__ __SOURCE__ "$DEEPSQUARE_INPUT/" || fail "The input could not be fetched."
+s3 cp --source-region __REGION__ __SOURCE__ "$DEEPSQUARE_INPUT/" || fail __FAILURE__
 """
 
 _FETCHED = """\
@@ -258,10 +260,11 @@ class Staging:
         if data.http is not None:
             name = quote(file_name(data.http.url))
             self._write("input.curl", _curl(data.http.url, "fail", "location"))
-            fetch = fill(_FETCH_HTTP + _UNPACK, NAME=name)
+            fetch = fill(_FETCH_HTTP + _UNPACK, NAME=name, FAILURE=_not_fetched(data.http.url))
         elif data.s3 is not None:
             source = quote(f"{data.s3.bucket_url}{data.s3.path}*")
-            fetch = self._s3(data.s3, "input") + fill(_FETCH_S3, REGION=quote(data.s3.region), SOURCE=source)
+            words = {"REGION": quote(data.s3.region), "SOURCE": source, "FAILURE": _not_fetched(data.s3.endpoint_url)}
+            fetch = self._s3(data.s3, "input") + fill(_FETCH_S3, **words)
         else:
             return
         mode = "" if self._mode is None else f"allow {self._mode:03o}\n"
@@ -307,6 +310,11 @@ def file_name(url: str) -> str:
     if name in ("", ".", ".."):
         return "index.html"
     return name.encode()[-255:].decode(errors="ignore")
+
+
+def _not_fetched(url: str) -> str:
+    # No more of the URL: there may be tokens in the rest.
+    return quote(f"The input could not be fetched from {urlsplit(url).hostname}.")
 
 
 def _curl(url: str, *options: str) -> str:
