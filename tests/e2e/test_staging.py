@@ -193,6 +193,46 @@ async def test_what_links_lead_to_is_sent_too(runner: Runner, site: Web) -> None
         assert archive.read("output/b") == b"2\n"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        'cd "$DEEPSQUARE_OUTPUT"; echo 1 >../a; ln -s ../a a',
+        'cd "$STORAGE_PATH"; mkdir real; echo 1 >real/a; rmdir output; ln -s real output',
+    ],
+)
+async def test_one_file_behind_a_link_is_sent_as_it_is(runner: Runner, site: Web, command: str) -> None:
+    result = await job(runner, run(command), output=http(f"{site.url}/up"))
+    assert (result.lines, site.uploads) == (["Output contains:", "a"], {"/up": b"1\n"})
+
+
+async def test_several_files_behind_a_link_are_sent_as_one(runner: Runner, site: Web) -> None:
+    step = run('cd "$STORAGE_PATH"; mkdir real; echo 1 >real/a; echo 2 >real/b; rmdir output; ln -s real output')
+    await job(runner, step, output=http(f"{site.url}/up.zip"))
+    with zipfile.ZipFile(io.BytesIO(site.uploads["/up.zip"])) as archive:
+        assert {name for name in archive.namelist() if not name.endswith("/")} == {"output/a", "output/b"}
+
+
+async def test_without_a_file_nothing_is_sent(runner: Runner, site: Web) -> None:
+    result = await job(runner, run('mkdir "$DEEPSQUARE_OUTPUT/empty"'), output=http(f"{site.url}/up"))
+    assert (result.code, result.lines[-1], site.uploads) == (0, "There is no output; nothing is sent.", {})
+
+
+CLOSED = 'cd "$DEEPSQUARE_OUTPUT"; echo 1 >a; echo 2 >b; mkdir d; echo 3 >d/c; chmod 0 d'
+
+
+@pytest.mark.parametrize("command", [CLOSED, 'cd "$DEEPSQUARE_OUTPUT"; echo 1 >a; ln -s . again'])
+async def test_output_that_can_not_be_read_is_not_sent_in_part(runner: Runner, site: Web, command: str) -> None:
+    result = await job(runner, run(command), output=http(f"{site.url}/up"))
+    assert (result.code, result.lines[-1], site.uploads) == (1, "The output could not be read.", {})
+
+
+async def test_output_is_sent_all_the_time_only_to_s3(runner: Runner, site: Web) -> None:
+    step = run('echo step; echo 1 >"$DEEPSQUARE_OUTPUT/a"')
+    result = await job(runner, step, output=http(f"{site.url}/up"), continuousOutputSync=True)
+    assert result.lines[:2] == ["continuousOutputSync counts only with output to S3; ignored here.", "step"]
+    assert site.uploads == {"/up": b"1\n"}
+
+
 async def test_a_failed_upload_fails_the_job(runner: Runner, site: Web) -> None:
     site.statuses["/up"] = 403
     result = await job(runner, run('echo x >"$DEEPSQUARE_OUTPUT/x"'), output=http(f"{site.url}/up"))
@@ -242,6 +282,8 @@ async def test_delete_sync(
     [
         ("exit 7", 7, ["out/a", "out/old", "out/z"]),
         ("true", 0, ["out/a", "out/old", "out/z"]),
+        ("mkdir $DEEPSQUARE_OUTPUT/empty", 0, ["out/a", "out/old", "out/z"]),
+        (CLOSED, 1, ["out/a", "out/old", "out/z"]),
         ("cd $DEEPSQUARE_OUTPUT; echo 2 >a; ln -s nowhere m; echo 2 >z", 1, ["out/a", "out/old", "out/z"]),
         ("echo 2 >$DEEPSQUARE_OUTPUT/a", 0, ["out/a"]),
     ],
@@ -306,6 +348,13 @@ async def test_output_that_can_not_be_read_fails_the_job(runner: Runner, store: 
     assert (result.code, result.lines[-1]) == (1, "The output could not be sent.")
 
 
+@pytest.mark.parametrize("syncs", [True, None])
+async def test_output_may_be_a_link(runner: Runner, store: ObjectStore, bucket: str, syncs: bool | None) -> None:
+    step = run('cd "$STORAGE_PATH"; mkdir -p real/d; echo 1 >real/d/a; rmdir output; ln -s real output')
+    result = await job(runner, step, output=s3(store, bucket, "/out"), continuousOutputSync=syncs)
+    assert (result.code, store.keys(bucket)) == (0, ["out/d/a"]), result
+
+
 async def test_output_is_sent_all_the_time(runner: Runner, store: ObjectStore, bucket: str) -> None:
     steps = [run('echo 1 >"$DEEPSQUARE_OUTPUT/early"; touch up; until [ -e go ]; do sleep 0.2; done; exit 5')]
     job_id, output = await runner.submit(steps, mem_mb=500, output=s3(store, bucket, "/out"), continuousOutputSync=True)
@@ -325,6 +374,14 @@ async def test_a_cancelled_job_sends_what_it_has(runner: Runner, store: ObjectSt
     await runner.scheduler.cancel(job_id)
     assert (await runner.result(job_id, output)).phase is Phase.CANCELLED
     assert store.keys(bucket) == ["out/a"]
+
+
+async def test_the_keys_of_the_input_are_gone_when_steps_run(runner: Runner, store: ObjectStore, bucket: str) -> None:
+    store.put(bucket, "in/a", b"x")
+    step = run(f'ls -A "$STORAGE_PATH"/../.0x*; grep -rl {store.secret_key} "$STORAGE_PATH"/../.0x*; true')
+    result = await job(runner, step, input=s3(store, bucket, "/in/"))
+    assert result.lines[:2] == ["Input contains:", "a"]
+    assert not [line for line in result.lines if "input" in line], result
 
 
 async def test_keys_are_in_no_command_line_and_no_environment_of_steps(
