@@ -122,6 +122,20 @@ async def test_an_archive_stays_whatever_is_in_it(runner: Runner, site: Web) -> 
     assert (await job(runner, step, input=http(f"{site.url}/model.pt"))).lines[-3:] == ["PK", "model.pt", "other"]
 
 
+@pytest.mark.parametrize("mode", [0o555, 0])
+@pytest.mark.parametrize("name", ["data.tar", ".unpacked"])
+async def test_closed_folders_are_unpacked_too(runner: Runner, site: Web, name: str, mode: int) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        folder = tarfile.TarInfo("folder")
+        folder.type, folder.mode = tarfile.DIRTYPE, mode
+        archive.addfile(folder)
+        archive.addfile(tarfile.TarInfo("folder/b"))
+    site.files[f"/{name}"] = buffer.getvalue()
+    result = await job(runner, LOOK, input=http(f"{site.url}/{name}"))
+    assert result.lines[-2:] == [f"./{name}", "./folder/b"], result
+
+
 async def test_a_damaged_archive_fails_the_job(runner: Runner, site: Web) -> None:
     site.files["/data.tar.gz"] = packed("gz")[:-40]
     result = await job(runner, run("echo never"), input=http(f"{site.url}/data.tar.gz"))
@@ -132,7 +146,7 @@ async def test_a_damaged_archive_fails_the_job(runner: Runner, site: Web) -> Non
 
 async def test_what_is_not_there_fails_the_job_and_its_url_is_not_shown(runner: Runner, site: Web) -> None:
     result = await job(runner, run("echo never"), input=http(f"{site.url}/none?token=hidden-value"))
-    assert (result.code, result.lines[-1]) == (1, "The input could not be fetched.")
+    assert (result.code, result.lines[-1]) == (1, "The input could not be fetched from 127.0.0.1.")
     assert "404" in result.text
     assert "hidden-value" not in result.text
 
@@ -177,6 +191,46 @@ async def test_what_links_lead_to_is_sent_too(runner: Runner, site: Web) -> None
     await job(runner, step, output=http(f"{site.url}/up.zip"))
     with zipfile.ZipFile(io.BytesIO(site.uploads["/up.zip"])) as archive:
         assert archive.read("output/b") == b"2\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        'cd "$DEEPSQUARE_OUTPUT"; echo 1 >../a; ln -s ../a a',
+        'cd "$STORAGE_PATH"; mkdir real; echo 1 >real/a; rmdir output; ln -s real output',
+    ],
+)
+async def test_one_file_behind_a_link_is_sent_as_it_is(runner: Runner, site: Web, command: str) -> None:
+    result = await job(runner, run(command), output=http(f"{site.url}/up"))
+    assert (result.lines, site.uploads) == (["Output contains:", "a"], {"/up": b"1\n"})
+
+
+async def test_several_files_behind_a_link_are_sent_as_one(runner: Runner, site: Web) -> None:
+    step = run('cd "$STORAGE_PATH"; mkdir real; echo 1 >real/a; echo 2 >real/b; rmdir output; ln -s real output')
+    await job(runner, step, output=http(f"{site.url}/up.zip"))
+    with zipfile.ZipFile(io.BytesIO(site.uploads["/up.zip"])) as archive:
+        assert {name for name in archive.namelist() if not name.endswith("/")} == {"output/a", "output/b"}
+
+
+async def test_without_a_file_nothing_is_sent(runner: Runner, site: Web) -> None:
+    result = await job(runner, run('mkdir "$DEEPSQUARE_OUTPUT/empty"'), output=http(f"{site.url}/up"))
+    assert (result.code, result.lines[-1], site.uploads) == (0, "There is no output; nothing is sent.", {})
+
+
+CLOSED = 'cd "$DEEPSQUARE_OUTPUT"; echo 1 >a; echo 2 >b; mkdir d; echo 3 >d/c; chmod 0 d'
+
+
+@pytest.mark.parametrize("command", [CLOSED, 'cd "$DEEPSQUARE_OUTPUT"; echo 1 >a; ln -s . again'])
+async def test_output_that_can_not_be_read_is_not_sent_in_part(runner: Runner, site: Web, command: str) -> None:
+    result = await job(runner, run(command), output=http(f"{site.url}/up"))
+    assert (result.code, result.lines[-1], site.uploads) == (1, "The output could not be read.", {})
+
+
+async def test_output_is_sent_all_the_time_only_to_s3(runner: Runner, site: Web) -> None:
+    step = run('echo step; echo 1 >"$DEEPSQUARE_OUTPUT/a"')
+    result = await job(runner, step, output=http(f"{site.url}/up"), continuousOutputSync=True)
+    assert result.lines[:2] == ["continuousOutputSync counts only with output to S3; ignored here.", "step"]
+    assert site.uploads == {"/up": b"1\n"}
 
 
 async def test_a_failed_upload_fails_the_job(runner: Runner, site: Web) -> None:
@@ -228,6 +282,8 @@ async def test_delete_sync(
     [
         ("exit 7", 7, ["out/a", "out/old", "out/z"]),
         ("true", 0, ["out/a", "out/old", "out/z"]),
+        ("mkdir $DEEPSQUARE_OUTPUT/empty", 0, ["out/a", "out/old", "out/z"]),
+        (CLOSED, 1, ["out/a", "out/old", "out/z"]),
         ("cd $DEEPSQUARE_OUTPUT; echo 2 >a; ln -s nowhere m; echo 2 >z", 1, ["out/a", "out/old", "out/z"]),
         ("echo 2 >$DEEPSQUARE_OUTPUT/a", 0, ["out/a"]),
     ],
@@ -271,6 +327,7 @@ async def test_keys_that_lead_out_of_the_folder_are_refused(runner: Runner) -> N
         ({"secretAccessKey": "wrong"}, "SignatureDoesNotMatch"),
         ({"bucketUrl": "s3://no-such-bucket"}, "NoSuchBucket"),
         ({"path": "/nothing/"}, "no object found"),
+        ({"path": "/nothing/"}, "The input could not be fetched from 127.0.0.1."),
         ({"endpointUrl": "http://127.0.0.1:1"}, "The store does not answer."),
     ],
 )
@@ -289,6 +346,13 @@ async def test_output_that_can_not_be_read_fails_the_job(runner: Runner, store: 
     step = run('cd "$DEEPSQUARE_OUTPUT"; echo x >z; ln -s nowhere a')
     result = await job(runner, step, output=s3(store, bucket, "/out"))
     assert (result.code, result.lines[-1]) == (1, "The output could not be sent.")
+
+
+@pytest.mark.parametrize("syncs", [True, None])
+async def test_output_may_be_a_link(runner: Runner, store: ObjectStore, bucket: str, syncs: bool | None) -> None:
+    step = run('cd "$STORAGE_PATH"; mkdir -p real/d; echo 1 >real/d/a; rmdir output; ln -s real output')
+    result = await job(runner, step, output=s3(store, bucket, "/out"), continuousOutputSync=syncs)
+    assert (result.code, store.keys(bucket)) == (0, ["out/d/a"]), result
 
 
 async def test_output_is_sent_all_the_time(runner: Runner, store: ObjectStore, bucket: str) -> None:
@@ -310,6 +374,14 @@ async def test_a_cancelled_job_sends_what_it_has(runner: Runner, store: ObjectSt
     await runner.scheduler.cancel(job_id)
     assert (await runner.result(job_id, output)).phase is Phase.CANCELLED
     assert store.keys(bucket) == ["out/a"]
+
+
+async def test_the_keys_of_the_input_are_gone_when_steps_run(runner: Runner, store: ObjectStore, bucket: str) -> None:
+    store.put(bucket, "in/a", b"x")
+    step = run(f'ls -A "$STORAGE_PATH"/../.0x*; grep -rl {store.secret_key} "$STORAGE_PATH"/../.0x*; true')
+    result = await job(runner, step, input=s3(store, bucket, "/in/"))
+    assert result.lines[:2] == ["Input contains:", "a"]
+    assert not [line for line in result.lines if "input" in line], result
 
 
 async def test_keys_are_in_no_command_line_and_no_environment_of_steps(

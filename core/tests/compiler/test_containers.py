@@ -101,6 +101,16 @@ def test_images_of_registries_are_pulled_before(container: dict, source: str, st
     assert part.startswith(f"{node.private}/images/1.sif.")
 
 
+def test_credentials_of_an_image_are_gone_once_it_is_there(node, job) -> None:
+    node.add_program("apptainer", APPTAINER)
+    container = {"image": "a", "apptainer": True, "username": "me", "password": "geheim"}
+    step = {"command": "true", "container": container}
+    look = 'grep -rl "geh[e]im" "$STORAGE_PATH"/../.0x*; echo looked'
+    # The second step needs the image again.
+    ended = node.run(job(step, look, step))
+    assert (ended.code, ended.text) == (0, "looked\n"), ended
+
+
 @pytest.mark.parametrize(
     "container", [{"image": "nope", "deepsquareHosted": True}, {"image": "/no.sif", "apptainer": True}]
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -74,6 +75,57 @@ async def test_files_are_private_and_the_folder_is_closed(tmp_path: Path) -> Non
     await spool.remove("job")
     await spool.remove("job")
     assert await spool.read("job", 0, final=True) == []
+
+
+async def _is_gone(*paths: Path) -> bool:
+    for _ in range(100):
+        if not any(path.is_symlink() or path.exists() for path in paths):
+            return True
+        await asyncio.sleep(0.1)
+    return False
+
+
+async def test_what_a_killed_job_left_goes_and_its_end_does_not_wait_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders = JobFolders(LocalHost(), tmp_path / "jobs")
+    await folders.prepare()
+    await folders.admit(OWNER)
+    own = tmp_path / "jobs" / "shared" / str(OWNER.uid)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (own / "0x2a.7" / "closed").mkdir(parents=True)
+    (own / "0x2a.7" / "closed").chmod(0)
+    (own / ".0x2a.7").symlink_to(kept)
+    # What another removal left, when its machine was switched off.
+    (own / ".removed-0x29.6" / "d").mkdir(parents=True)
+    other = own / "0x2b.8"
+    other.mkdir()
+    # A removal that takes its time.
+    programs, order = tmp_path / "programs", tmp_path / "order"
+    programs.mkdir()
+    (programs / "rm").write_text(f'#!/bin/sh\necho "$2" >>{order}\nsleep 0.5\nexec /bin/rm "$@"\n')
+    (programs / "rm").chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        await folders.clear(OWNER.uid, "0x2a", "7")
+    assert not (own / "0x2a.7").exists()
+    assert not (own / ".0x2a.7").is_symlink()
+    assert (own / ".removed-0x2a.7").exists()
+    assert await _is_gone(*(own / f".removed-{name}" for name in (".0x2a.7", "0x2a.7", "0x29.6")))
+    assert order.read_text().split()[0] == ".removed-.0x2a.7"
+    assert kept.exists()
+    assert other.exists()
+    assert not caplog.text
+
+
+async def test_scratch_that_stays_is_reported_with_the_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folders = JobFolders(LocalHost(), tmp_path / "jobs")
+    own = tmp_path / "jobs" / "shared" / str(OWNER.uid)
+    for name in ("0x2a.7", ".removed-0x2a.7"):
+        (own / name / "file").mkdir(parents=True)
+    await folders.clear(OWNER.uid, "0x2a", "7")
+    assert "not empty" in caplog.text
 
 
 async def test_jobs_pass_through_the_folder_and_can_not_list_it(tmp_path: Path) -> None:

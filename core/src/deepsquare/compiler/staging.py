@@ -64,18 +64,20 @@ exec </dev/null 2>&1
 
 _FETCH_HTTP = """\
 have curl "fetch the input"
-await curl --disable --config "${0%/*}/input.curl" --output "$DEEPSQUARE_INPUT"/__NAME__ || fail "The input could not be fetched."
+await curl --disable --config "${0%/*}/input.curl" --output "$DEEPSQUARE_INPUT"/__NAME__ || fail __FAILURE__
 """
 
 _UNPACK = r"""
-inside() { cd "$DEEPSQUARE_INPUT/.unpacked" && exec "$@"; }
+inside() { cd "$unpacked" && exec "$@"; }
 # unpack FILE: if it is packed, and beside it; it stays, whatever is in it.
 unpack() {
-    mkdir "$DEEPSQUARE_INPUT/.unpacked" || exit
+    unpacked=$(mktemp -d "$DEEPSQUARE_INPUT/.unpacked.XXXXXX") || exit
     unpack_inside "$1"
-    find "$DEEPSQUARE_INPUT/.unpacked" -mindepth 1 -maxdepth 1 -exec mv -n -t "$DEEPSQUARE_INPUT" {} +
-    chmod -R u+rwX "$DEEPSQUARE_INPUT/.unpacked"
-    rm -rf "$DEEPSQUARE_INPUT/.unpacked"
+    # Closed folders can't be moved.
+    chmod -R u+rwX "$unpacked"
+    rm -rf "${unpacked:?}/${1##*/}"
+    find "$unpacked" -mindepth 1 -maxdepth 1 -exec mv -t "$DEEPSQUARE_INPUT" {} + || fail "The input could not be unpacked."
+    rm -rf "$unpacked"
 }
 unpack_inside() {
     local magic plain='' said
@@ -144,7 +146,7 @@ _FETCH_S3 = """\
 if "${DEEPSQUARE_S5CMD:-s5cmd}" --retry-count 5 ls __SOURCE__ 2>/dev/null | grep -q -E '(^|[/[:space:]])[.][.](/|$)'; then
     fail "The input could not be fetched: a key in the bucket has .. in it."
 fi
-s3 cp --source-region __REGION__ __SOURCE__ "$DEEPSQUARE_INPUT/" || fail "The input could not be fetched."
+s3 cp --source-region __REGION__ __SOURCE__ "$DEEPSQUARE_INPUT/" || fail __FAILURE__
 """
 
 _FETCHED = """\
@@ -155,13 +157,24 @@ printf 'Input contains:\\n'
 show "$DEEPSQUARE_INPUT"
 __MODE__"""
 
+# Links are followed, by what sends the output too; a step may even have put one in the folder's place.
+_OUTPUT = """\
+output=$DEEPSQUARE_OUTPUT/
+# What can't be looked into would be left out in silence.
+find -L "$output" >/dev/null || fail "The output could not be read."
+printf 'Output contains:\\n'
+show "$output"
+if [ -z "$(find -L "$output" ! -type d -print -quit)" ]; then
+    echo "There is no output; nothing is sent."
+    exit 0
+fi
+"""
+
 _SEND_HTTP = """\
 have curl "send the output"
-printf 'Output contains:\\n'
-show "$DEEPSQUARE_OUTPUT"
 cd "$STORAGE_PATH" || exit
-file=$(find "$DEEPSQUARE_OUTPUT" -type f -print -quit)
-if [ -z "$file" ] || [ "$(find "$DEEPSQUARE_OUTPUT" -mindepth 1 ! -type d -printf . | wc -c)" -ne 1 ]; then
+file=$(find -L "$output" -type f -print -quit)
+if [ -z "$file" ] || [ "$(find -L "$output" ! -type d -printf . | wc -c)" -ne 1 ]; then
     have zip "send more than one file of output"
     file=${0%/*}/output.zip
     await zip -q -r "$file" output || fail "The output could not be packed."
@@ -177,27 +190,21 @@ fi
 
 # All of it, since s5cmd takes files of the same size and an older date for those that are there.
 _SEND_S3 = """\
-printf 'Output contains:\\n'
-show "$DEEPSQUARE_OUTPUT"
-odd=$(find "$DEEPSQUARE_OUTPUT" -name '*[\\\\[:cntrl:]]*' -print -quit)
+odd=$(find -L "$output" -name '*[\\\\[:cntrl:]]*' -print -quit)
 [ -z "$odd" ] || fail "The output could not be sent: a name has a backslash or a control character, which S3 can't be given: $odd"
-if [ -z "$(find "$DEEPSQUARE_OUTPUT" -mindepth 1 -print -quit)" ]; then
-    echo "There is no output; nothing is sent, and nothing removed."
-    exit 0
-fi
-s3 cp --destination-region __REGION__ "$DEEPSQUARE_OUTPUT/" __TARGET__ || fail "The output could not be sent."
+s3 cp --destination-region __REGION__ "$output" __TARGET__ || fail "The output could not be sent."
 __DELETE__"""
 
 # Only when all is there and the steps have succeeded: what can't be read, or was not made, would be removed from the bucket.
 _DELETE_S3 = """\
 [ "$1" = 0 ] || exit 0
-s3 sync --delete --destination-region __REGION__ "$DEEPSQUARE_OUTPUT/" __TARGET__ || fail "The bucket could not be tidied up."
+s3 sync --delete --destination-region __REGION__ "$output" __TARGET__ || fail "The bucket could not be tidied up."
 """
 
 _SYNC_S3 = """\
 while :; do
     await sleep 5
-    [ -n "$(find "$DEEPSQUARE_OUTPUT" -mindepth 1 -print -quit)" ] || continue
+    [ -n "$(find -L "$DEEPSQUARE_OUTPUT/" ! -type d -print -quit)" ] || continue
     s3 sync --destination-region __REGION__ "$DEEPSQUARE_OUTPUT/" __TARGET__ ||
         echo "The output could not be sent; it is tried again."
 done
@@ -214,6 +221,7 @@ class Staging:
         self._mode = workflow.input_mode
         self.syncs = bool(workflow.continuous_output_sync and self._output is not None and self._output.s3 is not None)
         """Whether the output is sent all the time."""
+        self._cannot_sync = bool(workflow.continuous_output_sync) and not self.syncs
         self._write_input()
         self._write_output()
 
@@ -224,9 +232,13 @@ class Staging:
 
     def before(self) -> Iterator[str]:
         """The lines before the steps."""
+        if self._cannot_sync:
+            yield "echo 'continuousOutputSync counts only with output to S3; ignored here.'"
         if self._has_input:
             yield "stage input 0"
             yield "check"
+            # Its keys: steps on the host run as the same account.
+            yield 'rm -f "$private/stage-input" "$private/input".*'
         if self.syncs:
             yield "sync_output"
 
@@ -258,10 +270,11 @@ class Staging:
         if data.http is not None:
             name = quote(file_name(data.http.url))
             self._write("input.curl", _curl(data.http.url, "fail", "location"))
-            fetch = fill(_FETCH_HTTP + _UNPACK, NAME=name)
+            fetch = fill(_FETCH_HTTP + _UNPACK, NAME=name, FAILURE=_not_fetched(data.http.url))
         elif data.s3 is not None:
             source = quote(f"{data.s3.bucket_url}{data.s3.path}*")
-            fetch = self._s3(data.s3, "input") + fill(_FETCH_S3, REGION=quote(data.s3.region), SOURCE=source)
+            words = {"REGION": quote(data.s3.region), "SOURCE": source, "FAILURE": _not_fetched(data.s3.endpoint_url)}
+            fetch = self._s3(data.s3, "input") + fill(_FETCH_S3, **words)
         else:
             return
         mode = "" if self._mode is None else f"allow {self._mode:03o}\n"
@@ -273,7 +286,7 @@ class Staging:
             return
         if data.http is not None:
             self._write("output.curl", _curl(data.http.url, "fail", "location"))
-            self._write("stage-output", _BEGIN + _SEND_HTTP)
+            self._write("stage-output", _BEGIN + _OUTPUT + _SEND_HTTP)
         elif data.s3 is not None:
             target = f"{data.s3.bucket_url}{data.s3.path}"
             words = {
@@ -283,7 +296,7 @@ class Staging:
             }
             begin = _BEGIN + self._s3(data.s3, "output")
             delete = fill(_DELETE_S3, **words) if data.s3.delete_sync else ""
-            self._write("stage-output", begin + fill(_SEND_S3, DELETE=delete, **words))
+            self._write("stage-output", begin + _OUTPUT + fill(_SEND_S3, DELETE=delete, **words))
             if self.syncs:
                 self._write("sync", begin + fill(_SYNC_S3, **words))
 
@@ -307,6 +320,11 @@ def file_name(url: str) -> str:
     if name in ("", ".", ".."):
         return "index.html"
     return name.encode()[-255:].decode(errors="ignore")
+
+
+def _not_fetched(url: str) -> str:
+    # No more of the URL: there may be tokens in the rest.
+    return quote(f"The input could not be fetched from {urlsplit(url).hostname}.")
 
 
 def _curl(url: str, *options: str) -> str:

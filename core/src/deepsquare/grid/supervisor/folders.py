@@ -7,12 +7,33 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from deepsquare.errors import ConfigError
-from deepsquare.grid.supervisor.hosts.base import Account, Answer, Host
+from deepsquare.grid.supervisor.hosts.base import EXIT_TIMED_OUT, Account, Answer, Host
 
 NAMES = ("shared", "persistent", "disk", "world-tmp", "spool", "programs")
 """What is made below the folder that jobs get."""
 
 _MARKER_DAYS = 366
+
+# The names of what is removed become others, so that the job's end waits for no big folder: a process in a session of its own,
+# which nobody ends with this one, removes what has such names, and with it what an earlier one left when its machine was
+# switched off. What begins with a dot, as folders with keys do, comes first.
+_CLEAR = r"""
+cd "$1" || exit
+shift
+code=0
+for name; do
+    # The name may be a link, which is not followed.
+    [ -e "$name" ] || [ -L "$name" ] || continue
+    mv -T "$name" ".removed-$name" || code=1
+done
+# A second time for what a step made read-only; links are removed, not followed.
+setsid sh -c '
+    for folder in .removed-.* .removed-*; do
+        rm -rf "$folder" || { chmod -R u+rwX "$folder"; rm -rf "$folder"; }
+    done
+' </dev/null >/dev/null 2>&1 &
+exit "$code"
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -99,18 +120,17 @@ class JobFolders:
         self._made.add(account.uid)
 
     async def clear(self, uid: int, name: str, scheduler_id: str) -> None:
-        """Remove what is left of a job's scratch: its script does that itself, unless it was killed.
+        """Begin to remove what is left of a job's scratch: its script does that itself, unless it was killed.
 
         Raises:
             ConnectionFailedError: the host can't be reached.
         """
         own = self._root / "shared" / str(uid)
-        left = [str(own / f"{prefix}{name}.{scheduler_id}") for prefix in ("", ".")]
-        # A second time for what a step made read-only; links are removed, not followed.
-        script = 'rm -rf "$@" 2>/dev/null || { chmod -R u+rwX "$@" 2>/dev/null; rm -rf "$@"; }'
-        answer = await self._host.run("sh", "-c", script, "sh", *left)
+        left = [f"{prefix}{name}.{scheduler_id}" for prefix in (".", "")]
+        answer = await self._host.run("sh", "-c", _CLEAR, "sh", str(own), *left)
         if answer.code != 0:
-            _log.warning("the scratch of job %s stays in %s: %s", name, own, answer.errors.strip())
+            why = "it took too long" if answer.code == EXIT_TIMED_OUT else answer.errors.strip()
+            _log.warning("the scratch of job %s stays in %s: %s", name, own, why)
 
     async def _install(self, mode: str, folders: Iterable[PurePosixPath], owner: Account | None = None) -> None:
         uid, gid = (owner.uid, owner.gid) if owner is not None else (0, 0)
