@@ -44,13 +44,19 @@ def refused(grid: Grid, tmp_path: Path) -> Iterator[object]:
 
     before = standing()
 
-    def refused(*arguments: str | Path, words: str, code: int = 1, env: dict[str, str] | None = None) -> str:
+    def refused(
+        *arguments: str | Path,
+        words: str,
+        code: int = 1,
+        env: dict[str, str] | None = None,
+        begins: str = "deepsquare: ",
+    ) -> str:
         result = grid.cli(*arguments, check=False, env=env)
         assert result.returncode == code, result.stderr
         assert words in result.stderr
         assert result.stdout == ""
         lines = [line for line in result.stderr.splitlines() if not line.startswith("  ")]
-        assert len([line for line in lines if line.startswith("deepsquare: ")]) == 1, result.stderr
+        assert len([line for line in lines if line.startswith(begins)]) == 1, result.stderr
         assert "Traceback" not in result.stderr
         return str(result.stderr)
 
@@ -61,20 +67,21 @@ def refused(grid: Grid, tmp_path: Path) -> Iterator[object]:
 def test_an_unknown_field_is_named_with_the_nearest_valid_one(refused, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     path = workflow(tmp_path, command="true", workdir="/tmp")
     for command in (("submit", path, "--credits", "5"), ("workflow", "validate", path), ("workflow", "compile", path)):
-        refused(*command, words="steps[0].run.workdir: is an unknown field; did you mean workDir?")
+        words = "steps[0].run.workdir: is an unknown field; did you mean workDir?"
+        refused(*command, words=words, begins=f"{path}:1:")
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("credits", "code", "words"),
     [
-        (["--credits", "0.5"], "buys no minute: a minute of this job costs 0.958"),
-        (["--credits", "1000000"], "not enough credits: the job needs 1,000,000.0000, the wallet has"),
-        (["--credits", "five"], "'five', which is not a number; write for example 12.5"),
-        (["--credits", "-1"], "an amount is 0 or more"),
+        ("0.5", 1, "buys no minute: a minute of this job costs 0.958"),
+        ("1000000", 1, "not enough credits: the job needs 1,000,000.0000, the wallet has"),
+        ("five", 2, "'five', which is not a number; write for example 12.5"),
+        ("-1", 2, "an amount is 0 or more"),
     ],
 )
-def test_amounts_that_buy_nothing(refused, tmp_path: Path, options: list[str], words: str) -> None:  # type: ignore[no-untyped-def]
-    refused("submit", workflow(tmp_path), *options, words=words)
+def test_amounts_that_buy_nothing(refused, tmp_path: Path, credits: str, code: int, words: str) -> None:  # type: ignore[no-untyped-def]
+    refused("submit", workflow(tmp_path), "--credits", credits, words=words, code=code)
 
 
 def test_times_that_are_none(refused, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -132,7 +139,7 @@ def test_parts_that_are_not_there(refused, tmp_path: Path, variable: str, value:
 def test_ids_that_are_no_jobs(refused) -> None:  # type: ignore[no-untyped-def]
     for command in ("show", "logs", "cancel"):
         refused("job", command, "0xfffff", words="no such job on this grid: 0xfffff (list yours: deepsquare job list)")
-        refused("job", command, "first", words="'first' is not a job id")
+        refused("job", command, "first", words="'first' is not a job id", code=2)
 
 
 def test_slurm_not_there(grid: Grid, second_grid: Grid) -> None:
@@ -159,6 +166,8 @@ def test_a_cluster_that_does_not_start_is_told_and_nothing_stays(second_grid: Gr
 def test_a_grid_that_runs_already_with_other_settings(grid: Grid, refused) -> None:  # type: ignore[no-untyped-def]
     words = "is up already, with scheduler local, not slurm; stop it first: deepsquare grid down"
     refused("grid", "up", "--state", grid.state, "--scheduler", "slurm", words=words)
+    words = "with scheduler local, not slurm, and without images /nowhere; stop it"
+    refused("grid", "up", "--state", grid.state, "--scheduler", "slurm", "--images", "/nowhere", words=words)
 
 
 def test_another_grid_does_not_take_a_context_away(grid: Grid, refused) -> None:  # type: ignore[no-untyped-def]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from deepsquare.workflow import from_dict
 from deepsquare.workflow.models import Workflow
 
 from tests.batch import Runner
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, Grid
 from tests.images import busybox_root
 from tests.object_store import ObjectStore, object_store
 from tests.registry import Registry, registry
@@ -29,6 +30,8 @@ TEXT = (REPOSITORY / "docs" / "workflow.md").read_text()
 EXAMPLES = re.findall(r"```yaml\n(.*?)```\n\n```text\n(.*?)```", TEXT, re.DOTALL)
 # Of modules, which are no workflows, and whose examples have a test of their own.
 OTHERS = [text for text in re.findall(r"```ya?ml\n(.*?)```", TEXT, re.DOTALL) if "minimumResources" not in text]
+
+PROGRAMS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,14 @@ def test_examples_are_workflows(number: int) -> None:
     workflow = from_dict({"resources": RESOURCES} | yaml.safe_load(OTHERS[number]))
     if all(step.use is None for _, step in workflow.located_steps()):
         compile_workflow(workflow)
+
+
+@pytest.mark.parametrize("number", range(len(PROGRAMS)))
+def test_programs_print_the_result(number: int, local_grid: Grid, tmp_path: Path) -> None:
+    step = {"run": {"command": 'echo training; echo 0.93 >"$DEEPSQUARE_RESULT"'}}
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump({"resources": RESOURCES, "steps": [step]}))
+    said = local_grid.run(sys.executable, "-c", PROGRAMS[number], cwd=tmp_path).stdout
+    assert [line for line in said.splitlines() if line] == ["training", "b'0.93\\n'"]
 
 
 def test_each_field_of_the_language_is_told() -> None:

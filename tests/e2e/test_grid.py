@@ -98,6 +98,20 @@ def test_a_second_up_leaves_a_running_grid_alone(grid: Grid) -> None:
     assert grid.json("grid", "status", "--state", grid.state) == before
 
 
+def test_a_second_grid_says_how_to_choose_its_context(second_grid: Grid) -> None:
+    other = second_grid.state / "other"
+    second_grid.cli("grid", "up", "--state", second_grid.state, "--scheduler", "local")
+    said = second_grid.cli("grid", "up", "--state", other, "--context", "other", "--scheduler", "local").stdout
+    try:
+        assert said.endswith("the current context is still local; choose this one: deepsquare context use other\n")
+        said = second_grid.cli("doctor", "--state", other).stdout
+        assert "has the context other, not local; to check the two together: deepsquare doctor --context other" in said
+        assert "FAIL" not in said
+        assert "not local" not in second_grid.cli("doctor", "--state", other, "--context", "other").stdout
+    finally:
+        second_grid.cli("grid", "down", "--state", other)
+
+
 def test_a_second_supervisor_on_the_same_state_is_refused(grid: Grid) -> None:
     second = grid.cli("grid", "serve", "supervisor", "--state", grid.state, check=False)
     assert second.returncode == 1

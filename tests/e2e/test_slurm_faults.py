@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +57,22 @@ def test_a_job_that_takes_more_memory_than_it_asked_for(grid: Grid, cluster: Slu
     job = grid.submit("head -c 400M /dev/zero | tail -n 1 | wc -c", "--time-limit", "2m", "--watch", memory_mb=100)
     assert (job["status"], job["error"]) == ("FAILED", "it used more memory than it asked for")
     assert Decimal(job["billed"]) == Decimal(job["locked"]) / 2
+
+
+def test_a_step_that_takes_more_memory_may_be_caught(grid: Grid, tmp_path: Path) -> None:
+    greedy = {"command": "head -c 400M /dev/zero | tail -n 1 | wc -c"}
+    workflow = {
+        "resources": {"tasks": 1, "cpusPerTask": 1, "memPerCpu": 100, "gpus": 0},
+        "steps": [
+            {"run": greedy, "catch": [{"run": {"command": "echo caught"}}]},
+            {"run": {"command": "echo going on"}},
+        ],
+    }
+    path = tmp_path / "workflow.json"
+    path.write_text(json.dumps(workflow))
+    job = json.loads(grid.cli("submit", path, "--time-limit", "2m", "--watch", "--json", check=False).stdout)
+    assert grid.logs(job["id"])[-2:] == ["caught", "going on"]
+    assert job["status"] == "FINISHED"
 
 
 def test_a_job_whose_node_dies_costs_nothing(grid: Grid, cluster: SlurmCluster) -> None:

@@ -20,6 +20,9 @@ from deepsquare.files import read_private, write_private
 if TYPE_CHECKING:
     from deepsquare.chain.wallet import Wallet
 
+VARIABLE = "DEEPSQUARE_CONTEXT"
+"""The variable that names the context to use instead of the current one."""
+
 _OVERRIDES = ("rpc_url", "ws_url", "metascheduler", "sbatch_url", "sbatch_grpc", "logger_grpc", "wallet")
 
 
@@ -68,7 +71,7 @@ def names() -> list[str]:
 
 def current() -> str | None:
     """The name of the context in use: `$DEEPSQUARE_CONTEXT`, or what `use` chose."""
-    if chosen := os.environ.get("DEEPSQUARE_CONTEXT"):
+    if chosen := os.environ.get(VARIABLE):
         return chosen
     try:
         return read_private(home() / "current-context").strip() or None

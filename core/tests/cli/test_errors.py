@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import Annotated
 
 import pytest
 import typer
 from deepsquare.cli import app as module
+from deepsquare.credits import to_wei
+from deepsquare.workflow import parse
 
 
 @pytest.fixture
@@ -45,6 +48,23 @@ def test_wrong_use_and_an_exit_keep_their_codes_and_words(run) -> None:  # type:
     code, text = run(body, "try", "--nonsense")
     assert code == 2
     assert "--nonsense" in text
+
+
+def test_a_value_that_is_none_is_wrong_use(run) -> None:  # type: ignore[no-untyped-def]
+    def body(amounts: Annotated[list[str], typer.Argument(callback=module.checked(to_wei))]) -> None: ...
+
+    code, text = run(body, "try", "5", "abc")
+    assert code == 2
+    assert text == "deepsquare: credits is 'abc', which is not a number; write for example 12.5\n"
+
+
+def test_each_line_of_a_workflows_problems_begins_with_its_place(run) -> None:  # type: ignore[no-untyped-def]
+    def body() -> None:
+        parse("steps: []\nresorces: 1\n", "job.yaml")
+
+    code, text = run(body)
+    assert code == 1
+    assert [line.partition(" ")[0] for line in text.splitlines()] == ["job.yaml:1:1:", "job.yaml:1:1:", "job.yaml:2:1:"]
 
 
 def test_an_errors_own_lines_stay_and_nothing_in_them_commands_the_terminal(run) -> None:  # type: ignore[no-untyped-def]

@@ -27,7 +27,18 @@ def test_each_template_is_a_workflow_that_compiles(
     first = text.splitlines()[0]
     schema = first.removeprefix("# yaml-language-server: $schema=")
     assert json.loads(Path(schema).read_text())["title"] == "DeepSquare workflow"
-    assert "deepsquare submit workflow.yaml" in text
+    (submit,) = (line.rpartition(", and ")[2] for line in result.output.splitlines())
+    assert submit.startswith("deepsquare submit workflow.yaml --credits ")
+    assert submit in text
+
+
+def test_a_template_that_is_none_is_told_with_the_nearest_name() -> None:
+    result = CliRunner().invoke(app, ["init", "helo"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert result.exit_code == 2
+    assert (
+        "'helo' is not one of 'hello', 'container', 'gpu', 'mpi', 'array', 's3'. Did you mean 'hello'?" in result.output
+    )
+    assert "Value error" not in result.output
 
 
 def test_a_file_that_is_there_stays(tmp_path: Path) -> None:

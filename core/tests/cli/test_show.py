@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import typer
+from deepsquare.chain.types import JobStatus
 from deepsquare.cli import app as module
 from deepsquare.cli import show
+from deepsquare.client.job import JobInfo
 
 HEADER, ROWS = ["ID", "NAME", "BILLED"], [["0x1", "[red]not markup[/red]", "0.5"], ["0x2", "b", "12.25"]]
 
@@ -48,6 +50,34 @@ def test_json_has_exact_money_times_and_seconds(capsys: pytest.CaptureFixture[st
         "at": "2026-11-25T00:00:00+00:00",
         "ran": 120.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        ("", "-"),
+        (0, "0"),
+        (Decimal("1E-18"), "0.000000000000000001"),
+        (timedelta(minutes=2, seconds=5), "2m05s"),
+        ({"rule": "map", "sample": "birch"}, "rule=map, sample=birch"),
+        ({}, "-"),
+    ],
+)
+def test_values_as_people_read_them(value: Any, text: str) -> None:
+    assert show.for_people(value) == text
+
+
+@pytest.mark.parametrize("status", JobStatus)
+def test_a_job_has_an_exit_code_when_it_has_ended(status: JobStatus) -> None:
+    now = datetime(2026, 11, 25, tzinfo=UTC)
+    info = JobInfo(
+        *("0x1", status, None, Decimal(5), None, None, now, now, None),
+        *(0, 0, "", "name", "hash"),
+    )
+    shown = show.job_json(info, {"file": "job.yaml"})
+    assert (shown["exit_code"], shown["signal"]) == ((None, None) if status.is_hot else (0, 0))
+    assert shown["labels"] == {"file": "job.yaml"}
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -53,6 +53,27 @@ def test_a_mistake_gets_one_line_and_no_traceback(tmp_path: Path) -> None:
     assert run("job", "list", home=tmp_path).returncode == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("submit", "w.yaml", "--time-limit", "90"), "--time-limit is '90'; write for example"),
+        (("submit", "w.yaml", "--credits", "abc"), "--credits is 'abc', which is not a number"),
+        (("allowance", "set", "much"), "allowance is 'much'"),
+        (("job", "show", "foo"), "'foo' is not a job id"),
+        (("job", "logs", "foo"), "'foo' is not a job id"),
+        (("job", "cancel", "1", "foo"), "'foo' is not a job id"),
+    ],
+)
+def test_a_value_that_is_none_is_wrong_use(
+    arguments: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.yaml").write_text("not a workflow")
+    result = run(*arguments, home=tmp_path)
+    assert (result.returncode, words in result.stderr) == (2, True), result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_submit_without_a_limit_is_wrong_use(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text("{}")
     result = run("submit", str(tmp_path / "w.yaml"), home=tmp_path)

@@ -382,4 +382,4 @@ def test_mistakes_name_the_file(tmp_path: Path) -> None:
     path.write_text("steps: []\n")
     with pytest.raises(WorkflowError) as caught:
         load(path)
-    assert all(line.startswith(f"{path}: line 1, ") for line in str(caught.value).splitlines())
+    assert all(line.startswith(f"{path}:1:1: ") for line in str(caught.value).splitlines())

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
+
+from deepsquare.cli.app import checked
+from deepsquare.credits import to_wei
 
 app = typer.Typer(no_args_is_help=True, help="How many of your credits the market may lock for jobs.")
 
@@ -24,7 +28,13 @@ def show() -> None:
 
 @app.command("set")
 def set_(
-    amount: Annotated[str, typer.Argument(help="Credits, for example 500; it replaces the allowance of before.")],
+    amount: Annotated[
+        str,
+        typer.Argument(
+            help="Credits, for example 500; it replaces the allowance of before.",
+            callback=checked(partial(to_wei, field="allowance")),
+        ),
+    ],
 ) -> None:
     """Let the market lock up to AMOUNT of your credits from now on.
 

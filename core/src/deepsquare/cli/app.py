@@ -5,22 +5,64 @@ Exit codes: 0 done, 1 an error, 2 wrong use, 3 the job did not finish (or the gr
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import Annotated, NoReturn
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 from deepsquare.errors import DeepSquareError
 
 EXIT_ERROR = 1
+EXIT_WRONG_USE = 2
 EXIT_NOT_FINISHED = 3
 EXIT_INTERRUPTED = 130
 
 # What only the extra `grid` brings.
 _GRID_MODULES = frozenset({"ariadne", "cryptography", "psutil", "uvicorn"})
 
+T = TypeVar("T")
+
+_NONE_OF_THEM = re.compile(r"'(?P<written>.*)' is not one of (?P<allowed>'.*')\.", re.DOTALL)
+
+
+class _Commands(TyperGroup):
+    """All commands; what is wrong with a value is said in our words."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            if found := _NONE_OF_THEM.fullmatch(error.message):
+                from difflib import get_close_matches
+
+                allowed = re.findall("'(.*?)'", found["allowed"])
+                for name in get_close_matches(found["written"], allowed, 1):
+                    error.message += f" Did you mean {name!r}?"
+            raise
+
+
+def checked(check: Callable[[Any], object]) -> Callable[[T], T]:
+    """The callback of a parameter whose value, or one of whose values, `check` may refuse by a ValueError: that is wrong use."""
+
+    def callback(value: T) -> T:
+        values = value if isinstance(value, list | tuple) else [] if value is None else [value]
+        try:
+            for item in values:
+                check(item)
+        except ValueError as error:
+            fail(str(error), EXIT_WRONG_USE)
+        return value
+
+    return callback
+
+
 app = typer.Typer(
     name="deepsquare",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -47,15 +89,15 @@ def _options(
 
 def fail(message: str, code: int = EXIT_ERROR) -> NoReturn:
     """End the command with a message on stderr."""
-    _complain(message)
+    complain(f"deepsquare: {message}")
     raise typer.Exit(code)
 
 
-def _complain(message: str) -> None:
+def complain(message: object) -> None:
     """Print an error; parts of it may come from a server or a provider."""
     from deepsquare.client.text import sanitize
 
-    for line in f"deepsquare: {message}".split("\n"):
+    for line in str(message).split("\n"):
         print(sanitize(line.encode("utf-8", "replace")), file=sys.stderr)
 
 
@@ -86,13 +128,16 @@ def run() -> None:
             print("\ndeepsquare: interrupted; jobs that were bought go on (deepsquare job list)", file=sys.stderr)
         raise
     except (DeepSquareError, ValueError) as error:
-        _complain(str(error))
+        from deepsquare.workflow.problems import WorkflowError
+
+        # Its lines begin with the file's name, each.
+        complain(error if isinstance(error, WorkflowError) else f"deepsquare: {error}")
         sys.exit(EXIT_ERROR)
     except ModuleNotFoundError as error:
         if error.name not in _GRID_MODULES:
             raise
-        _complain(f"this command needs {error.name}, which comes with: pip install 'deepsquare[grid]'")
+        complain(f"deepsquare: this command needs {error.name}, which comes with: pip install 'deepsquare[grid]'")
         sys.exit(EXIT_ERROR)
     except OSError as error:
-        _complain(f"{error.filename or 'the system'}: {error.strerror or error}")
+        complain(f"deepsquare: {error.filename or 'the system'}: {error.strerror or error}")
         sys.exit(EXIT_ERROR)

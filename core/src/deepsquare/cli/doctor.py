@@ -32,6 +32,7 @@ def doctor(
     """
 
     async def look() -> list[Check]:
+        from deepsquare import contexts
         from deepsquare.client.checks import customer_checks
 
         found = []
@@ -50,7 +51,7 @@ def doctor(
         except ModuleNotFoundError:
             # Without the extra `grid` there is no grid here.
             return found
-        async for item in operator_checks(state_folder(state)):
+        async for item in operator_checks(state_folder(state), context or contexts.current()):
             note(item)
         return found
 

@@ -202,6 +202,19 @@ def up(
     print(
         f"grid up: context {config.context}, chain {config.rpc_url}, sbatch API http://{config.sbatch_endpoint}/graphql"
     )
+    _tell_current_context(config.context)
+
+
+def _tell_current_context(own: str) -> None:
+    """Say how to choose the grid's context, when commands mean another."""
+    from deepsquare import contexts
+
+    current = contexts.current()
+    if current != own:
+        choose = (
+            f"export {contexts.VARIABLE}={own}" if contexts.VARIABLE in os.environ else f"deepsquare context use {own}"
+        )
+        print(f"the current context is still {current}; choose this one: {choose}")
 
 
 def _ssh(address: str | None, key: Path | None, known_hosts: Path | None) -> SshConfig | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
@@ -46,13 +48,13 @@ def init(
     from deepsquare.workflow.schema import json_schema
 
     text = files("deepsquare.cli").joinpath("templates", f"{template}.yaml").read_text(encoding="utf-8")
-    text = f"# yaml-language-server: $schema={_SCHEMA_NAME}\n{text.replace('FILE', str(file))}"
+    text = f"# yaml-language-server: $schema={_SCHEMA_NAME}\n{text.replace('FILE', shlex.quote(str(file)))}"
     try:
         with file.open("x", encoding="utf-8") as opened:
             opened.write(text)
     except FileExistsError:
         fail(f"{file} is there already, and is not overwritten; name another file with --file")
     (file.parent / _SCHEMA_NAME).write_text(json.dumps(json_schema(), indent=1) + "\n", encoding="utf-8")
-    print(
-        f"{file} is written. Next: deepsquare workflow validate {file}, and deepsquare submit {file} --credits 5 --watch"
-    )
+    # The file itself says how many credits it takes.
+    (submit,) = re.findall("deepsquare submit .*--watch", text)
+    print(f"{file} is written. Next: deepsquare workflow validate {shlex.quote(str(file))}, and {submit}")

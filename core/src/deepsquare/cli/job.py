@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepsquare.cli.app import EXIT_NOT_FINISHED, fail
-from deepsquare.cli.show import Json, job_json, print_json, print_table
+from deepsquare.cli.app import EXIT_NOT_FINISHED, EXIT_WRONG_USE, checked, fail
+from deepsquare.cli.show import Json, for_people, job_json, print_json, print_table
+from deepsquare.credits import to_wei
 
 if TYPE_CHECKING:
     from deepsquare.client.client import Client, Job
@@ -20,18 +22,48 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Your jobs: list, show, read their output, cancel.")
 
-JobId = Annotated[
-    str, typer.Argument(metavar="ID", help="A job's id (0x...) or number, as `deepsquare job list` prints it.")
-]
-
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+
+def _duration(text: str) -> timedelta:
+    match = _DURATION.fullmatch(text)
+    if not text or match is None or not any(match.groups()):
+        raise ValueError(f"--time-limit is {text!r}; write for example 30s, 10m or 1h30m")
+    hours, minutes, seconds = (int(group or 0) for group in match.groups())
+    return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+
+
+def _check_id(text: str) -> None:
+    from deepsquare.chain.types import parse_job_id
+
+    parse_job_id(text)
+
+
+JobId = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="A job's id (0x...) or number, as `deepsquare job list` prints it.",
+        callback=checked(_check_id),
+    ),
+]
 
 
 def submit(
     file: Annotated[Path, typer.Argument(help="A workflow file, YAML or JSON.", exists=True, dir_okay=False)],
-    credits: Annotated[str | None, typer.Option(help="Lock this many credits, for example 5 or 12.5.")] = None,
+    credits: Annotated[
+        str | None,
+        typer.Option(
+            help="Lock this many credits, for example 5 or 12.5.", callback=checked(partial(to_wei, field="--credits"))
+        ),
+    ] = None,
     time_limit: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Lock what this much time costs instead: 30s, 10m, 1h30m.")
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Lock what this much time costs instead: 30s, 10m, 1h30m.",
+            callback=checked(_duration),
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="A public name on chain; a random tag when left out.")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show state changes and output until the end.")] = False,
@@ -46,44 +78,35 @@ def submit(
     from deepsquare.workflow import load
 
     if (credits is None) == (time_limit is None):
-        fail("say how much the job may use: either --credits 5 or --time-limit 10m", 2)
+        fail("say how much the job may use: either --credits 5 or --time-limit 10m", EXIT_WRONG_USE)
     workflow = load(file)
     limit = None if time_limit is None else _duration(time_limit)
+
+    labels = {"file": file.name}
 
     async def work() -> int:
         from deepsquare.client.client import Client
         from deepsquare.tasks import short_id
 
         async with Client() as client:
-            job = await client.submit(
-                workflow, credits=credits, time_limit=limit, name=name, labels={"file": file.name}
-            )
+            job = await client.submit(workflow, credits=credits, time_limit=limit, name=name, labels=labels)
             if not watch:
-                _announce(await job.info(), as_json)
+                info = await job.info()
+                if as_json:
+                    print_json(job_json(info, labels))
+                else:
+                    print(info.id)
                 return 0
             if not as_json:
                 print(f"job {short_id(job.id)} bought, {job.locked:f} credits locked", flush=True)
+                if workflow.enable_logging is False:
+                    print("this job writes no log (enableLogging: false)", flush=True)
             info = await _watch(client, job, quiet=as_json)
             if as_json:
-                print_json(job_json(info, {}))
+                print_json(job_json(info, labels))
             return _verdict(info, quiet=as_json)
 
     raise typer.Exit(asyncio.run(work()))
-
-
-def _announce(info: JobInfo, as_json: bool) -> None:
-    if as_json:
-        print_json(job_json(info, {}))
-    else:
-        print(info.id)
-
-
-def _duration(text: str) -> timedelta:
-    match = _DURATION.fullmatch(text)
-    if not text or match is None or not any(match.groups()):
-        fail(f"--time-limit is {text!r}; write for example 30s, 10m or 1h30m", 2)
-    hours, minutes, seconds = (int(group or 0) for group in match.groups())
-    return timedelta(hours=hours, minutes=minutes, seconds=seconds)
 
 
 async def _watch(client: Client, job: Job, *, quiet: bool) -> JobInfo:
@@ -150,7 +173,7 @@ def list_(as_json: Json = False) -> None:
                 " ".join(mine.values()) or info.name,
                 info.status.name,
                 f"{info.submitted_at.astimezone():%Y-%m-%d %H:%M:%S}",
-                format_time(info.run_time),
+                format_time(_time_run(info)),
                 f"{info.locked:.4f}",
                 "-" if info.billed is None else f"{info.billed:.4f}",
                 "-" if info.refunded is None else f"{info.refunded:.4f}",
@@ -161,6 +184,14 @@ def list_(as_json: Json = False) -> None:
         rows,
         right=frozenset({4, 5, 6, 7}),
     )
+
+
+def _time_run(info: JobInfo) -> timedelta | None:
+    """How long a job ran, or has been running until now."""
+    if info.started_at is None or info.ended_at is not None:
+        return info.run_time
+    # The chain's clock may be ahead of this one.
+    return max(datetime.now(UTC) - info.started_at, timedelta())
 
 
 @app.command()
@@ -177,8 +208,9 @@ def show(job_id: JobId, as_json: Json = False) -> None:
     if as_json:
         print_json(fields)
         return
+    fields["run_seconds"] = _time_run(info)
     for key, value in fields.items():
-        print(f"{key:15} {'-' if value is None or value == '' else value}")
+        print(f"{key.replace('_seconds', '_time'):15} {for_people(value)}")
 
 
 @app.command()
@@ -204,7 +236,9 @@ def logs(
 
 
 @app.command()
-def cancel(job_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Jobs to end.")]) -> None:
+def cancel(
+    job_ids: Annotated[list[str], typer.Argument(metavar="ID", help="Jobs to end.", callback=checked(_check_id))],
+) -> None:
     """Ask for the end of jobs; what they did not use comes back.
 
     Example: deepsquare job cancel 0x2a 0x2b

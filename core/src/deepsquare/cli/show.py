@@ -50,10 +50,28 @@ def job_json(info: JobInfo, labels: Mapping[str, str]) -> dict[str, Any]:
         "locked": info.locked,
         "billed": info.billed,
         "refunded": info.refunded,
-        "exit_code": info.exit_code,
-        "signal": info.signal,
+        "exit_code": None if info.status.is_hot else info.exit_code,
+        "signal": None if info.status.is_hot else info.signal,
         "error": info.error,
     }
+
+
+def for_people(value: Any) -> str:
+    """A value of `job_json` as people read it."""
+    from deepsquare.tasks.report import format_time
+
+    match value:
+        case None | "":
+            return "-"
+        case Decimal():
+            return format(value, "f")
+        case datetime():
+            return f"{value.astimezone():%Y-%m-%d %H:%M:%S}"
+        case timedelta():
+            return format_time(value)
+        case Mapping():
+            return ", ".join(f"{key}={text}" for key, text in value.items()) or "-"
+    return str(value)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:

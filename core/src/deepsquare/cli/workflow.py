@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from deepsquare.cli.app import EXIT_ERROR, checked, complain, fail
 
 if TYPE_CHECKING:
     from deepsquare.grid.sbatch_api.modules import GitModules
@@ -17,18 +20,48 @@ app = typer.Typer(no_args_is_help=True, help="Check and compile workflow files; 
 File = Annotated[Path, typer.Argument(help="A workflow file, YAML or JSON.", exists=True, dir_okay=False)]
 
 
-@app.command()
-def validate(file: File) -> None:
-    """Say whether a workflow file is valid, and if not, where and why.
+_STDIN = Path("-")
 
-    Modules that it uses are not fetched, and so not looked at: `compile` does that.
+
+def _check_file(path: Path) -> None:
+    if path != _STDIN and (not path.exists() or path.is_dir()):
+        raise ValueError(f"there is no file {path}")
+
+
+@app.command()
+def validate(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE", help="Workflow files, YAML or JSON; - is standard input.", callback=checked(_check_file)
+        ),
+    ],
+) -> None:
+    """Say whether workflow files are valid, and if not, where and why. Exit code 1 when one is not.
+
+    Modules that they use are not fetched, and so not looked at: `compile` does that.
 
     Example: deepsquare workflow validate hello.yaml
     """
-    from deepsquare.workflow import load
+    from deepsquare.workflow import WorkflowError, load, parse
 
-    load(file)
-    print(f"{file} is valid")
+    all_valid = True
+    for file in files:
+        name = "<stdin>" if file == _STDIN else str(file)
+        try:
+            if file == _STDIN:
+                parse(sys.stdin.buffer.read().decode(), name)
+            else:
+                load(file)
+        except WorkflowError as error:
+            all_valid = False
+            complain(error)
+        except UnicodeDecodeError:
+            fail("<stdin> can't be read: it is not UTF-8 text")
+        else:
+            print(f"{name} is valid")
+    if not all_valid:
+        raise typer.Exit(EXIT_ERROR)
 
 
 @app.command("compile")

@@ -41,7 +41,15 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"line {self.line}, column {self.column}: " if self.line is not None else ""
-        return f"{place}{self.path}: {self.message}" if self.path else f"{place}{self.message}"
+        return f"{place}{self._words()}"
+
+    def in_file(self, source: str) -> str:
+        """The problem behind its place in a file, in the form that terminals and editors make a link of."""
+        place = f":{self.line}:{self.column}" if self.line is not None else ""
+        return f"{source}{place}: {self._words()}"
+
+    def _words(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
 
 
 TOO_DEEP = Problem("", f"is nested deeper than {MOST_LEVELS} levels", "depth")
@@ -49,9 +57,12 @@ TOO_DEEP = Problem("", f"is nested deeper than {MOST_LEVELS} levels", "depth")
 
 
 class WorkflowError(DeepSquareError):
-    """A workflow is not valid. The text has a line a problem; it never has values of env, commands or credentials."""
+    """A workflow is not valid. The text has a line a problem, such as `FILE:LINE:COLUMN: path: message`.
+
+    It never has values of env, commands or credentials.
+    """
 
     def __init__(self, problems: Sequence[Problem], source: str = "the workflow") -> None:
         self.problems = list(problems)
         self.source = source
-        super().__init__("\n".join(f"{source}: {problem}" for problem in self.problems))
+        super().__init__("\n".join(problem.in_file(source) for problem in self.problems))

@@ -19,8 +19,8 @@ _LEAST_FREE_BYTES = 1 << 30
 _KEYS = ("admin", "metascheduler", "provider")
 
 
-async def operator_checks(state: Path) -> Checks:
-    """Check the grid in a state folder, when there is one."""
+async def operator_checks(state: Path, context: str | None = None) -> Checks:
+    """Check the grid in a state folder, when there is one; `context` is the one that was checked before."""
     try:
         config = GridConfig.load(state)
     except ConfigError as error:
@@ -28,6 +28,13 @@ async def operator_checks(state: Path) -> Checks:
         return
     if config is None:
         return
+    if context is not None and context != config.context:
+        yield Check(
+            "grid",
+            True,
+            f"the one in {state}, checked from here on, has the context {config.context}, not {context}; "
+            f"to check the two together: deepsquare doctor --context {config.context}",
+        )
     yield _process(state)
 
     async def scheduler() -> str:

@@ -125,17 +125,27 @@ def _one_at_a_time(state: Path) -> Iterator[None]:
 
 
 def _check_unchanged(settings: Settings, config: GridConfig, how: str) -> None:
+    differing = []
     for name in _KEPT:
         wanted, present = getattr(settings, name), getattr(config, name)
         if wanted is not None and wanted != present:
-            raise GridError(
-                f"the grid in {settings.state} {how}, with {name.replace('_', '-')} {_text(present)}, not {_text(wanted)}; "
-                f"stop it first: deepsquare grid down --state {settings.state}"
+            what = name.replace("_", "-")
+            differing.append(
+                f"with {what} {_text(present)}, not {_text(wanted)}" if present else f"without {what} {_text(wanted)}"
             )
+    if differing:
+        raise GridError(
+            f"the grid in {settings.state} {how}, {', and '.join(differing)}; "
+            f"stop it first: deepsquare grid down --state {settings.state}"
+        )
 
 
 def _text(value: object) -> str:
-    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
+    if isinstance(value, SshConfig):
+        value = value.model_dump(exclude_none=True)
+    if isinstance(value, dict):
+        value = [f"{key}={item}" for key, item in value.items()]
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _start(settings: Settings, config: GridConfig | None, report: Report) -> GridConfig:
