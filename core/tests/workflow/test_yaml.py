@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -182,6 +183,13 @@ def test_a_file_has_at_most_a_mebibyte(problems_of) -> None:
     assert parse(text() + "#" + "x" * padding + "\n")
     (problem,) = problems_of(text() + "#" + "é" * (padding // 2 + 1) + "\n")
     assert (problem.message, problem.tag) == ("is larger than 1 MiB", "size")
+
+
+def test_yaml_has_at_most_so_many_values_as_are_read_soon(problems_of) -> None:
+    started = time.monotonic()
+    (problem,) = problems_of("x: [" + "a," * 500_000 + "]")
+    assert problem.message == "has more than 50000 names and values: write what is longer as JSON"
+    assert time.monotonic() - started < 10
 
 
 def nested(levels: int) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from pydantic import ValidationError
 
 from deepsquare.workflow.problems import MOST_LEVELS, TOO_DEEP, Location, Marks, Problem, WorkflowError
 
+# The parser takes some 30 microseconds for each.
+_MOST_NODES = 50_000
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -42,7 +45,7 @@ def read_yaml(text: str, source: str) -> Document:
     """The plain data of a YAML text.
 
     Raises:
-        WorkflowError: it is not YAML, or has what these files can't have: aliases, doubled keys, too much depth.
+        WorkflowError: it is not YAML, or has what these files can't have: aliases, doubled keys, too much depth or too many values.
     """
     marks: Marks = {}
     scalars: dict[Location, str] = {}
@@ -56,6 +59,9 @@ def read_yaml(text: str, source: str) -> Document:
     except _BadNode as error:
         mark = error.node.start_mark
         raise WorkflowError([Problem("", str(error), "syntax", mark.line + 1, mark.column + 1)], source) from None
+    except _TooManyNodes:
+        text = f"has more than {_MOST_NODES} names and values: write what is longer as JSON"
+        raise WorkflowError([Problem("", text, "size")], source) from None
     except RecursionError:
         raise WorkflowError([TOO_DEEP], source) from None
 
@@ -64,6 +70,7 @@ class _Loader(yaml.SafeLoader):
     """Without aliases, which make small files of huge data, and without depth."""
 
     _levels = 0
+    _nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -71,10 +78,17 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=event.start_mark)
         if self._levels > MOST_LEVELS + 1:
             raise RecursionError
+        self._nodes += 1
+        if self._nodes > _MOST_NODES:
+            raise _TooManyNodes
         self._levels += 1
         node = super().compose_node(parent, index)
         self._levels -= 1
         return node
+
+
+class _TooManyNodes(Exception):
+    pass
 
 
 class _BadNode(Exception):
