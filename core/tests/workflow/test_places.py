@@ -68,6 +68,12 @@ def test_an_unknown_field_comes_with_the_nearest_name_of_its_place(
     assert problem.message == f"is an unknown field; did you mean {name}?"
 
 
+def test_of_many_mistakes_the_first_hundred_are_told(job, problems_of) -> None:
+    problems = problems_of(job(steps=[{"x": 1}] * 120_000))
+    assert len(problems) == 101
+    assert str(problems[-1]) == "and 119900 more"
+
+
 def test_plain_data_has_no_lines(job, problems_of) -> None:
     (problem,) = problems_of(job(steps=[{"run": {}}]))
     assert (problem.line, problem.column) == (None, None)

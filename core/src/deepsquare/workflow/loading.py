@@ -18,6 +18,7 @@ from deepsquare.workflow.rules import broken_rules
 
 _Validated = TypeVar("_Validated", bound=BaseModel)
 _FILE_BYTES = 1 << 20
+_MOST_PROBLEMS = 100
 
 
 def load(path: Path) -> Workflow:
@@ -128,16 +129,20 @@ def _marks_of_json(text: str) -> Marks:
 
 
 def problems_of(error: ValidationError, marks: Marks, model: type[BaseModel]) -> list[Problem]:
-    """What is wrong with data that was to be a model, with the places of `marks`."""
+    """What is wrong with data that was to be a model, the first hundred, with the places of `marks`."""
     items = error.errors()
     places = [item["loc"] for item in items]
     # pydantic counts only the good items of a list, and so calls a list of bad ones too short as well.
-    return [
-        _problem(item, marks, model)
+    wrong = [
+        item
         for item in items
         if item["type"] != "too_short"
         or not any(len(place) > len(item["loc"]) and place[: len(item["loc"])] == item["loc"] for place in places)
     ]
+    problems = [_problem(item, marks, model) for item in wrong[:_MOST_PROBLEMS]]
+    if more := len(wrong) - len(problems):
+        problems.append(Problem("", f"and {more} more", "more"))
+    return problems
 
 
 _MESSAGES = {
