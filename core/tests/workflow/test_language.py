@@ -81,6 +81,9 @@ def test_what_is_allowed(change: dict, job) -> None:
         ),
         (_network(network="slirp"), "steps[0].run.network", "did you mean slirp4netns?"),
         (_network(dns=["dns.example"]), "steps[0].run.dns[0]", "'dns.example' is not an IP address"),
+        (_network(dns=["fe80::1%x\n"]), "steps[0].run.dns[0]", "is not an IP address"),
+        (_network(dns=["1.1.1.1\n"]), "steps[0].run.dns[0]", "is not an IP address"),
+        ({"steps": [{"if": " \n"}]}, "steps[0].if", "is blank: write a test of bash"),
         (_network(mapUid=-1), "steps[0].run.mapUid", "greater than or equal to 0"),
         (_interface(), "steps[0].run.customNetworkInterfaces[0]", "one of wireguard, bore and vnet"),
         (
@@ -134,6 +137,30 @@ def test_what_is_not_allowed_is_named_with_its_place(change: dict, path: str, wo
     assert problem.path == path
     assert words in problem.message
     assert "hidden-value" not in problem.message
+
+
+@pytest.mark.parametrize(
+    ("gateway", "address", "words"),
+    [
+        ("10.1.2.1/24", "10.1.2.1/24", "is that of the virtual network's gateway"),
+        ("10.1.2.1/24", "10.1.3.2/16", "is not in the virtual network, 10.1.2.0/24"),
+        ("10.1.2.1/24", "fd00::2/64", "is not in the virtual network"),
+        ("fd00::1/64", "fd00:0::1/64", "gateway"),
+        ("fd00::1/64", "fd00::2/64", ""),
+        ("10.1.2.1/24", "10.1.2.254/24", ""),
+    ],
+)
+def test_an_address_is_one_of_its_virtual_network(gateway: str, address: str, words: str, job, problems_of) -> None:
+    plain = job(
+        **_interface(vnet={"name": "n", "address": address}),
+        virtualNetworks=[{"name": "n", "gatewayAddress": gateway}],
+    )
+    if not words:
+        from_dict(plain)
+        return
+    (problem,) = problems_of(plain)
+    assert problem.path == "steps[0].run.customNetworkInterfaces[0].vnet.address"
+    assert words in problem.message
 
 
 @pytest.mark.parametrize(
