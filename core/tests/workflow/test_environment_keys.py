@@ -78,7 +78,10 @@ def test_a_key_is_text(key: object, job, problems_of) -> None:
 def test_a_value_is_text(value: object, job, problems_of) -> None:
     (problem,) = problems_of(with_variable(job, STEP, "A", value))
     assert problem.path == "steps[0].run.env[0].value"
-    assert re.fullmatch(r"must be text, not [a-z ]+; put it in quotes", problem.message)
+    assert re.fullmatch(
+        r"must be text, not [a-z ]+(; put it in quotes|; write \"\" for an empty one)?", problem.message
+    )
+    assert ("put it in quotes" in problem.message) == isinstance(value, int | float)
 
 
 def test_a_variable_has_a_key_and_a_value(job, problems_of) -> None:
@@ -88,7 +91,7 @@ def test_a_variable_has_a_key_and_a_value(job, problems_of) -> None:
 
 def test_variables_are_a_list(job, problems_of) -> None:
     (problem,) = problems_of(job(env={"A": "v"}))
-    assert (problem.path, problem.message) == ("env", "must be a list, not a mapping")
+    assert (problem.path, problem.message) == ("env", "must be a list, not a mapping: write - {key: ..., value: ...}")
 
 
 def test_a_variable_longer_than_a_program_can_be_given_is_refused(job, problems_of) -> None:

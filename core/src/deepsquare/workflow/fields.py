@@ -143,8 +143,23 @@ def _web_url(value: str) -> str:
 
 def _bucket_url(value: str) -> str:
     if not _BUCKET_URL.fullmatch(value):
-        raise PydanticCustomError("url", "is not a bucket: write s3://NAME, without / at the end")
+        raise PydanticCustomError("url", "is not a bucket: {why}", {"why": _why_no_bucket(value)})
     return value
+
+
+def _why_no_bucket(value: str) -> str:
+    scheme, separator, name = value.partition("://")
+    if (scheme, separator) != ("s3", "://"):
+        return "write s3://NAME"
+    if name.endswith("/"):
+        return "write s3://NAME, without / at the end"
+    if "/" in name:
+        return "write s3://NAME alone; what is in the bucket belongs in path"
+    if not 2 <= len(name) <= 255:
+        return "its name must have 2 to 255 characters"
+    if not re.match(r"[A-Za-z0-9]", name):
+        return "its name must begin with a letter or a digit"
+    return "its name may have letters, digits, '.', '_' and '-'"
 
 
 def _ip(value: str) -> str:

@@ -42,11 +42,16 @@ def _wrong_handles(workflow: Workflow) -> Iterator[tuple[Location, str]]:
     for place, steps in workflow.located_lists():
         # By their names in small letters.
         known: dict[str, str] = {}
+        titles = {step.name for step in steps}
         for number, step in enumerate(steps):
             for index, name in enumerate(step.depends_on):
                 if name.lower() not in known:
                     allowed = f"launched before are {_some(known.values())}" if known else "none is launched before"
                     text = f"{name} is no handle that an earlier step of the same list launches: {allowed}"
+                    if name in titles:
+                        text += (
+                            ". It is a step's name: steps run in order anyway, and only what launch starts has a handle"
+                        )
                     yield (*place, number, "dependsOn", index), text
             if step.launch is not None and step.launch.handle_name is not None:
                 name = step.launch.handle_name
