@@ -227,7 +227,9 @@ BucketUrl = Annotated[
 ]
 Ip = Annotated[str, AfterValidator(_ip)]
 Cidr = Annotated[str, AfterValidator(_cidr)]
-ModuleSource = Annotated[str, AfterValidator(_module_source)]
+ModuleSource = Annotated[
+    str, AfterValidator(_module_source), WithJsonSchema({"type": "string", "pattern": f"^{_MODULE.pattern}$"})
+]
 Integer = Annotated[int, Field(ge=-_GRAPHQL_INT_MAX - 1, le=_GRAPHQL_INT_MAX)]
 Positive = Annotated[int, Field(ge=1, le=_GRAPHQL_INT_MAX)]
 Natural = Annotated[int, Field(ge=0, le=_GRAPHQL_INT_MAX)]
