@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from deepsquare.workflow import Problem
+from deepsquare.workflow.loading import with_lines
 
 YAML = """\
 resources:
@@ -72,6 +76,24 @@ def test_of_many_mistakes_the_first_hundred_are_told(job, problems_of) -> None:
     problems = problems_of(job(steps=[{"x": 1}] * 120_000))
     assert len(problems) == 101
     assert str(problems[-1]) == "and 119900 more"
+
+
+def test_what_is_found_later_has_its_line_too(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("resources: {}\nsteps:\n- use:\n    source: a\n")
+    problems = [
+        Problem("steps[0].use.source", "is gone", "module"),
+        Problem("steps[0].use.steps[1].name", "is none", "module"),
+        Problem("", "is too long", "max"),
+        Problem("colour", "is blue", "max"),
+    ]
+    assert str(with_lines(problems, file)).splitlines() == [
+        f"{file}: line 4, column 5: steps[0].use.source: is gone",
+        f"{file}: line 3, column 3: steps[0].use.steps[1].name: is none",
+        f"{file}: is too long",
+        f"{file}: colour: is blue",
+    ]
+    assert str(with_lines(problems[:1], tmp_path / "gone")) == f"{tmp_path}/gone: steps[0].use.source: is gone"
 
 
 def test_plain_data_has_no_lines(job, problems_of) -> None:

@@ -17,6 +17,7 @@ from deepsquare.cli.show import Json, job_json, print_json, print_table
 if TYPE_CHECKING:
     from deepsquare.client.client import Client, Job
     from deepsquare.client.job import JobInfo
+    from deepsquare.workflow import Problem
 
 app = typer.Typer(no_args_is_help=True, help="Your jobs: list, show, read their output, cancel.")
 
@@ -24,6 +25,7 @@ JobId = Annotated[
     str, typer.Argument(metavar="ID", help="A job's id (0x...) or number, as `deepsquare job list` prints it.")
 ]
 
+_PLACE = re.compile(r"([A-Za-z_]\w*(?:\.\w+|\[\d+\])*): ")
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
@@ -52,12 +54,17 @@ def submit(
 
     async def work() -> int:
         from deepsquare.client.client import Client
+        from deepsquare.client.sbatch import WorkflowRejectedError
         from deepsquare.tasks import short_id
+        from deepsquare.workflow.loading import with_lines
 
         async with Client() as client:
-            job = await client.submit(
-                workflow, credits=credits, time_limit=limit, name=name, labels={"file": file.name}
-            )
+            try:
+                job = await client.submit(
+                    workflow, credits=credits, time_limit=limit, name=name, labels={"file": file.name}
+                )
+            except WorkflowRejectedError as error:
+                raise with_lines([_problem(text) for text in error.problems], file) from None
             if not watch:
                 _announce(await job.info(), as_json)
                 return 0
@@ -69,6 +76,14 @@ def submit(
             return _verdict(info, quiet=as_json)
 
     raise typer.Exit(asyncio.run(work()))
+
+
+def _problem(text: str) -> Problem:
+    """A problem as the sbatch API tells it, with its place first if it has one."""
+    from deepsquare.workflow import Problem
+
+    found = _PLACE.match(text)
+    return Problem(found[1], text[found.end() :], "") if found else Problem("", text, "")
 
 
 def _announce(info: JobInfo, as_json: bool) -> None:

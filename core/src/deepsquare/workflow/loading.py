@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,7 +58,7 @@ def parse(text: str, source: str = "the workflow") -> Workflow:
 
         read = read_yaml(text, source)
         return _validate(read.data, source, lambda: read.marks, read.as_text)
-    return _validate(data, source, lambda: _marks_of_json(text))
+    return _validate(data, source, lambda: _marks_in(text))
 
 
 def from_dict(data: Mapping[str, Any]) -> Workflow:
@@ -123,13 +124,34 @@ def _no_number(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _marks_of_json(text: str) -> Marks:
+def _marks_in(text: str) -> Marks:
     from deepsquare.workflow.safe_yaml import read_yaml
 
     try:
         return read_yaml(text, "").marks
     except WorkflowError:
         return {}
+
+
+def with_lines(problems: Sequence[Problem], file: Path) -> WorkflowError:
+    """The error of problems of a file that were found after it was loaded, with the lines and columns of their places."""
+    try:
+        marks = _marks_in(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        marks = {}
+    places = {path_text(place): place for place in marks}
+
+    def located(problem: Problem) -> Problem:
+        path = problem.path
+        while path and path not in places:
+            path = _LAST_PART.sub("", path)
+        return _located(places[path], problem.message, problem.tag, marks, problem.path) if path else problem
+
+    return WorkflowError(list(map(located, problems)), str(file))
+
+
+# What is left out for the place around.
+_LAST_PART = re.compile(r"(?:(?:^|\.)[^.\[\]]*|\[\d*\]|.)$", re.DOTALL)
 
 
 def problems_of(error: ValidationError, marks: Marks, model: type[BaseModel]) -> list[Problem]:
@@ -233,10 +255,10 @@ def _nearest_word(item: Any) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _located(location: Location, message: str, tag: str, marks: Marks) -> Problem:
+def _located(location: Location, message: str, tag: str, marks: Marks, path: str = "") -> Problem:
     places = (location[:length] for length in range(len(location), -1, -1))
     line, column = next((marks[place] for place in places if place in marks), (None, None))
-    return Problem(path_text(location), message, tag, line, column)
+    return Problem(path or path_text(location), message, tag, line, column)
 
 
 def _suggestion(location: Location, whole: type[BaseModel]) -> str:
