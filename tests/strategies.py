@@ -61,7 +61,9 @@ _interface = (
     | table({"secret": text}, targetPort=port, boreAddress=st.just("bore.example:2200")).map(
         lambda bore: {"bore": bore}
     )
-    | cidr.map(lambda address: {"vnet": {"name": "net", "address": address}})
+    | st.sampled_from([("net", "10.0.0.2/24"), ("net6", "fd00::2/64")]).map(
+        lambda vnet: {"vnet": {"name": vnet[0], "address": vnet[1]}}
+    )
 )
 _container = table(
     {
@@ -104,7 +106,7 @@ _run = table(
     shell=st.just("ENTRYPOINT"),
     container=_container,
 )
-_around = {"name": text, "if": text}
+_around = {"name": text, "if": text.filter(str.strip)}
 
 
 def _lists(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -153,6 +155,8 @@ workflows = table(
     },
     resources=table({}, tasks=_number, cpusPerTask=_number, memPerCpu=_number, gpus=small),
     steps=st.lists(_step, min_size=1, max_size=3),
-    virtualNetworks=st.just([{"name": "net", "gatewayAddress": "10.0.0.1/24"}]),
+    virtualNetworks=st.just(
+        [{"name": "net", "gatewayAddress": "10.0.0.1/24"}, {"name": "net6", "gatewayAddress": "fd00::1/64"}]
+    ),
 )
 """Plain data of workflows that are valid, without modules."""

@@ -174,10 +174,10 @@ def test_symbolic_links_stay_inside(repository: Repository, modules: GitModules,
 def test_a_large_file_is_refused(can_filter: bool, repository: Repository, modules: GitModules) -> None:
     if can_filter:
         repository.git("config", "uploadpack.allowFilter", "true")
-    repository.commit({"module.yaml": os.urandom(1 << 20).hex(), "most/module.yaml": "x" * (1 << 20)})
-    assert refusal(modules, SOURCE) == "module.yaml is larger than 1 MiB"
+    repository.commit({"module.yaml": os.urandom(1 << 20).hex(), "most/module.yaml": "x" * (128 << 10)})
+    assert refusal(modules, SOURCE) == "module.yaml is larger than 128 KiB"
     if not can_filter:
-        assert len(modules.fetch(f"{SOURCE}/most").text) == 1 << 20
+        assert len(modules.fetch(f"{SOURCE}/most").text) == 128 << 10
 
 
 def test_other_large_files_are_not_even_fetched(repository: Repository, root: Path, tmp_path: Path) -> None:
@@ -565,5 +565,8 @@ def test_the_command_compiles_with_modules_and_validates_without(
     assert run("validate").stdout == f"{file} is valid\n"
     result = run("compile")
     assert result.returncode == 1
-    assert f"{file}: steps[0].use.source: module 127.0.0.1/a/b: 127.0.0.1 is an address" in result.stderr
+    assert (
+        f"{file}: line 2, column 16: steps[0].use.source: module 127.0.0.1/a/b: 127.0.0.1 is an address"
+        in result.stderr
+    )
     assert "Traceback" not in result.stderr

@@ -57,6 +57,8 @@ def test_what_bash_sets_again_itself_is_refused_since_the_value_would_be_lost(jo
     lost = (
         *("_", "BASHPID", "BASH_ARGV0", "BASH_COMMAND", "BASH_SUBSHELL", "DIRSTACK", "EPOCHREALTIME", "EPOCHSECONDS"),
         *("FUNCNAME", "GROUPS", "HISTCMD", "IFS", "LINENO", "PIPESTATUS", "RANDOM", "SECONDS", "SHLVL", "SRANDOM"),
+        *("BASH_ALIASES", "BASH_CMDS", "BASH_ARGV", "BASH_ARGC", "BASH_SOURCE", "BASH_LINENO", "BASH_XTRACEFD"),
+        *("BASH_COMPAT", "OPTIND"),
     )
     taken = []
     for key in lost:
@@ -76,7 +78,10 @@ def test_a_key_is_text(key: object, job, problems_of) -> None:
 def test_a_value_is_text(value: object, job, problems_of) -> None:
     (problem,) = problems_of(with_variable(job, STEP, "A", value))
     assert problem.path == "steps[0].run.env[0].value"
-    assert re.fullmatch(r"must be text, not [a-z ]+; put it in quotes", problem.message)
+    assert re.fullmatch(
+        r"must be text, not [a-z ]+(; put it in quotes|; write \"\" for an empty one)?", problem.message
+    )
+    assert ("put it in quotes" in problem.message) == isinstance(value, int | float)
 
 
 def test_a_variable_has_a_key_and_a_value(job, problems_of) -> None:
@@ -86,7 +91,7 @@ def test_a_variable_has_a_key_and_a_value(job, problems_of) -> None:
 
 def test_variables_are_a_list(job, problems_of) -> None:
     (problem,) = problems_of(job(env={"A": "v"}))
-    assert (problem.path, problem.message) == ("env", "must be a list, not a mapping")
+    assert (problem.path, problem.message) == ("env", "must be a list, not a mapping: write - {key: ..., value: ...}")
 
 
 def test_a_variable_longer_than_a_program_can_be_given_is_refused(job, problems_of) -> None:
@@ -94,3 +99,19 @@ def test_a_variable_longer_than_a_program_can_be_given_is_refused(job, problems_
     longest = 131072 - len(key) - terminator
     from_dict(with_variable(job, JOB, "A", "x" * longest))
     assert problems_of(with_variable(job, JOB, "A", "x" * (longest + 1)))
+
+
+def test_all_variables_of_a_step_together_fit_a_program(job, problems_of) -> None:
+    def env(count: int, first: int = 0) -> list[dict[str, str]]:
+        return [{"key": f"K{number}", "value": "x" * 100_000} for number in range(first, first + count)]
+
+    from_dict(job(env=env(10), run={"env": env(5, 10)}))
+    from_dict(job(env=env(10), run={"env": env(10)}))
+    for change, path in [
+        ({"env": env(16)}, "env"),
+        ({"run": {"env": env(16)}}, "steps[0].run.env"),
+        ({"env": env(10), "run": {"env": env(6, 10)}}, "steps[0].run.env"),
+    ]:
+        (problem,) = problems_of(job(**change))
+        assert (problem.path, problem.tag) == (path, "size")
+        assert "more than 1.5 MiB, with which no program can be started" in problem.message

@@ -60,6 +60,10 @@ def test_what_is_allowed(change: dict, job) -> None:
         ({"input": {"http": {"url": "https://a/"}, "s3": S3}}, "input", "choose one"),
         ({"output": {"s3": S3 | {"bucketUrl": "s3://bucket/"}}}, "output.s3.bucketUrl", "without / at the end"),
         ({"output": {"s3": S3 | {"bucketUrl": "https://bucket"}}}, "output.s3.bucketUrl", "s3://NAME"),
+        ({"output": {"s3": S3 | {"bucketUrl": "s3://b/c"}}}, "output.s3.bucketUrl", "belongs in path"),
+        ({"output": {"s3": S3 | {"bucketUrl": "s3://b"}}}, "output.s3.bucketUrl", "2 to 255 characters"),
+        ({"output": {"s3": S3 | {"bucketUrl": "s3://-b"}}}, "output.s3.bucketUrl", "begin with a letter"),
+        ({"output": {"s3": S3 | {"bucketUrl": "s3://b c"}}}, "output.s3.bucketUrl", "may have letters"),
         ({"output": {"s3": S3 | {"path": "results"}}}, "output.s3.path", "begins with /"),
         ({"output": {"s3": S3 | {"endpointUrl": "s3.example.org"}}}, "output.s3.endpointUrl", "https://"),
         ({"inputMode": 512}, "inputMode", "is 512, but must be less than 512"),
@@ -81,6 +85,9 @@ def test_what_is_allowed(change: dict, job) -> None:
         ),
         (_network(network="slirp"), "steps[0].run.network", "did you mean slirp4netns?"),
         (_network(dns=["dns.example"]), "steps[0].run.dns[0]", "'dns.example' is not an IP address"),
+        (_network(dns=["fe80::1%x\n"]), "steps[0].run.dns[0]", "is not an IP address"),
+        (_network(dns=["1.1.1.1\n"]), "steps[0].run.dns[0]", "is not an IP address"),
+        ({"steps": [{"if": " \n"}]}, "steps[0].if", "is blank: write a test of bash"),
         (_network(mapUid=-1), "steps[0].run.mapUid", "greater than or equal to 0"),
         (_interface(), "steps[0].run.customNetworkInterfaces[0]", "one of wireguard, bore and vnet"),
         (
@@ -134,6 +141,30 @@ def test_what_is_not_allowed_is_named_with_its_place(change: dict, path: str, wo
     assert problem.path == path
     assert words in problem.message
     assert "hidden-value" not in problem.message
+
+
+@pytest.mark.parametrize(
+    ("gateway", "address", "words"),
+    [
+        ("10.1.2.1/24", "10.1.2.1/24", "is that of the virtual network's gateway"),
+        ("10.1.2.1/24", "10.1.3.2/16", "is not in the virtual network, 10.1.2.0/24"),
+        ("10.1.2.1/24", "fd00::2/64", "is not in the virtual network"),
+        ("fd00::1/64", "fd00:0::1/64", "gateway"),
+        ("fd00::1/64", "fd00::2/64", ""),
+        ("10.1.2.1/24", "10.1.2.254/24", ""),
+    ],
+)
+def test_an_address_is_one_of_its_virtual_network(gateway: str, address: str, words: str, job, problems_of) -> None:
+    plain = job(
+        **_interface(vnet={"name": "n", "address": address}),
+        virtualNetworks=[{"name": "n", "gatewayAddress": gateway}],
+    )
+    if not words:
+        from_dict(plain)
+        return
+    (problem,) = problems_of(plain)
+    assert problem.path == "steps[0].run.customNetworkInterfaces[0].vnet.address"
+    assert words in problem.message
 
 
 @pytest.mark.parametrize(

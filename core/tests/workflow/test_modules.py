@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from typing import Any
 
 import pytest
@@ -297,7 +298,7 @@ NAME = "module git.example/a/m (commit 0123456789ab): "
             HEAD + "steps:{{ `\n\n` }}\n- nope: 1\n",
             ["module.yaml, after its template, line 6, column 3: steps[0].nope"],
         ),
-        (SIMPLE + "#" * (1 << 20), ["is larger than 1 MiB"]),
+        (SIMPLE + "#" * (128 << 10), ["is larger than 128 KiB"]),
         (HEAD + "steps: " + "[" * 60 + "]" * 60, ["nested deeper than 50 levels"]),
     ],
 )
@@ -384,9 +385,25 @@ def test_bombs_of_modules_are_refused(count: int, refused) -> None:
 def test_bombs_of_steps_are_refused(refused) -> None:
     (problem,) = refused([use("m")], m=HEAD + "steps:\n" + "- {}\n" * 5001)
     assert "more than 5000 steps" in problem.message
-    big = HEAD + "steps: []\n" + "#" * 600_000
-    (problem,) = refused([use("m"), use("n")], m=big, n=big)
+    (problem,) = refused([use("m", steps=[{}] * 5000)], m=PLACE)
+    assert problem.message == "a job that uses modules has at most 5000 steps"
+    big = HEAD + "steps: []\n" + "#" * 120_000
+    (problem,) = refused([use("m")] * 9, m=big)
     assert "more than 1 MiB together" in problem.message
+
+
+def test_all_modules_of_a_job_share_what_work_they_may_be(job, refused) -> None:
+    """Each of them alone would be little enough."""
+    text = SIMPLE + "# {{ printf `" + "%%" * 20_000 + "` | len }}\n"
+    resolved(job(steps=[use("m")] * 3), m=text)
+    started = time.monotonic()
+    (problem,) = refused([use("m")] * 20, m=text)
+    assert problem.message.startswith(f"{NAME}the template in module.yaml, line ")
+    assert problem.message.endswith("with those of modules before it, is too much work")
+    text = SIMPLE + "x: [" + "a," * 20_000 + "]\n"
+    (problem,) = refused([use("m")] * 3, m=text)
+    assert problem.message == f"{NAME}module.yaml, has more than 50000 names and values, with the modules before it"
+    assert time.monotonic() - started < 10
 
 
 def test_children_are_not_multiplied_without_end(refused) -> None:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from deepsquare.workflow import Problem
+from deepsquare.workflow.loading import with_lines
 
 YAML = """\
 resources:
@@ -68,6 +72,30 @@ def test_an_unknown_field_comes_with_the_nearest_name_of_its_place(
     assert problem.message == f"is an unknown field; did you mean {name}?"
 
 
+def test_of_many_mistakes_the_first_hundred_are_told(job, problems_of) -> None:
+    problems = problems_of(job(steps=[{"x": 1}] * 120_000))
+    assert len(problems) == 101
+    assert str(problems[-1]) == "and 119900 more"
+
+
+def test_what_is_found_later_has_its_line_too(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("resources: {}\nsteps:\n- use:\n    source: a\n")
+    problems = [
+        Problem("steps[0].use.source", "is gone", "module"),
+        Problem("steps[0].use.steps[1].name", "is none", "module"),
+        Problem("", "is too long", "max"),
+        Problem("colour", "is blue", "max"),
+    ]
+    assert str(with_lines(problems, file)).splitlines() == [
+        f"{file}: line 4, column 5: steps[0].use.source: is gone",
+        f"{file}: line 3, column 3: steps[0].use.steps[1].name: is none",
+        f"{file}: is too long",
+        f"{file}: colour: is blue",
+    ]
+    assert str(with_lines(problems[:1], tmp_path / "gone")) == f"{tmp_path}/gone: steps[0].use.source: is gone"
+
+
 def test_plain_data_has_no_lines(job, problems_of) -> None:
     (problem,) = problems_of(job(steps=[{"run": {}}]))
     assert (problem.line, problem.column) == (None, None)
@@ -106,7 +134,46 @@ def test_the_wrong_kind_of_value_is_told_in_words(value: dict, words: str, job, 
     assert problem.message.startswith(words)
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "[]", "3", "text", "null", "- resources\n"])
-def test_a_file_is_a_mapping(text: str, problems_of) -> None:
+@pytest.mark.parametrize(
+    ("text", "kind"), [("[]", "a list"), ("3", "a number"), ("text", "text"), ("- resources\n", "a list")]
+)
+def test_a_file_is_a_mapping(text: str, kind: str, problems_of) -> None:
     (problem,) = problems_of(text)
-    assert str(problem) == "must be a mapping with resources and steps"
+    assert str(problem) == f"must be a mapping with resources and steps, not {kind}"
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "null", "---\n"])
+def test_an_empty_file_is_called_so(text: str, problems_of) -> None:
+    (problem,) = problems_of(text)
+    assert str(problem) == "is empty"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": [{"run": {"command": "x", "container": "a"}}]}, "must be a mapping, not text: write {image: ...}"),
+        ({"steps": [{"dependsOn": "a"}]}, "must be a list, not text: write it as a list: [...]"),
+        ({"steps": [{"run": {"command": ["a"]}}]}, "must be text, not a list"),
+        ({"steps": [{"run": {"command": 1}}]}, "must be text, not a number; put it in quotes"),
+        ({"inputMode": "0755"}, "must be a whole number, not text: in decimal, such as 493 for 0755"),
+        ({"inputMode": 755}, "is 755, but must be less than 512: in decimal, such as 493 for 0755"),
+        ({"steps": [{"launch": {"signalOnParentStepExit": 5, "steps": []}}]}, "must be one of 0, 1, 2, 3, 9 or 15"),
+        (
+            {"steps": [{"name": "one"}, {"dependsOn": ["one"]}]},
+            "one is no handle that an earlier step of the same list launches: none is launched before. It is a step's name: steps "
+            "run in order anyway, and only what launch starts has a handle",
+        ),
+        (
+            {"steps": [{"run": {"command": "a", "catch": []}}]},
+            "is an unknown field; it belongs beside run, in the step",
+        ),
+        (
+            {"steps": [{"for": {"parallel": True, "items": [], "steps": [{"run": {"command": "a", "if": "b"}}]}}]},
+            "is an unknown field; it belongs beside run, in the step",
+        ),
+        ({"steps": [{"launch": {"run": {}, "steps": []}}]}, "is an unknown field; it belongs in steps"),
+    ],
+)
+def test_what_is_wrong_comes_with_what_to_write(change: dict, message: str, job, problems_of) -> None:
+    (problem,) = problems_of(job() | change)
+    assert problem.message == message

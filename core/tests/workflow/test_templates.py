@@ -140,6 +140,7 @@ def test_mistakes_are_told_with_their_line(template: str, line: int, words: str)
         pytest.param("{{ range .Many }}{{ $.Long }}{{ end }}", id="output"),
         pytest.param('{{ $x := "aaaaaaaa" }}{{ range .Many }}{{ $x = print $x $x }}{{ end }}', id="a text doubled"),
         pytest.param('{{ range .Many }}{{ $y := replace "a" "b" $.Long }}{{ end }}', id="work on long texts"),
+        pytest.param("{{ range .Many }}{{ $y := printf $.Verbs }}{{ end }}", id="verbs"),
         pytest.param("{{ range .Many }}{{ $y := toYaml $.Many }}{{ end }}", id="YAML"),
         pytest.param("{{ range .Many }}{{ $y := toString $.Many }}{{ end }}", id="lists as texts"),
         pytest.param('{{ $y := replace "" .Long .Long }}', id="replaced by long texts"),
@@ -157,7 +158,7 @@ def test_mistakes_are_told_with_their_line(template: str, line: int, words: str)
 )
 def test_what_is_too_much_ends_soon(template: str) -> None:
     data = Record(
-        "data", {"Many": ["text"] * 20_000, "Long": "a" * 500_000, "Lines": "\n" * 5000, "Texts": ["a", "b"]}, {}
+        "data", {"Many": ["text"] * 20_000, "Long": "a" * 500_000, "Lines": "\n" * 5000, "Verbs": "%%" * 250_000}, {}
     )
     started = time.monotonic()
     with pytest.raises(TemplateError):

@@ -19,9 +19,11 @@ from deepsquare.credits import to_wei
 if TYPE_CHECKING:
     from deepsquare.client.client import Client, Job
     from deepsquare.client.job import JobInfo
+    from deepsquare.workflow import Problem
 
 app = typer.Typer(no_args_is_help=True, help="Your jobs: list, show, read their output, cancel.")
 
+_PLACE = re.compile(r"([A-Za-z_]\w*(?:\.\w+|\[\d+\])*): ")
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
@@ -86,10 +88,15 @@ def submit(
 
     async def work() -> int:
         from deepsquare.client.client import Client
+        from deepsquare.client.sbatch import WorkflowRejectedError
         from deepsquare.tasks import short_id
+        from deepsquare.workflow.loading import with_lines
 
         async with Client() as client:
-            job = await client.submit(workflow, credits=credits, time_limit=limit, name=name, labels=labels)
+            try:
+                job = await client.submit(workflow, credits=credits, time_limit=limit, name=name, labels=labels)
+            except WorkflowRejectedError as error:
+                raise with_lines([_problem(text) for text in error.problems], file) from None
             if not watch:
                 info = await job.info()
                 if as_json:
@@ -107,6 +114,14 @@ def submit(
             return _verdict(info, quiet=as_json)
 
     raise typer.Exit(asyncio.run(work()))
+
+
+def _problem(text: str) -> Problem:
+    """A problem as the sbatch API tells it, with its place first if it has one."""
+    from deepsquare.workflow import Problem
+
+    found = _PLACE.match(text)
+    return Problem(found[1], text[found.end() :], "") if found else Problem("", text, "")
 
 
 async def _watch(client: Client, job: Job, *, quiet: bool) -> JobInfo:

@@ -71,10 +71,16 @@ def compile_(file: File) -> None:
     Example: deepsquare workflow compile hello.yaml | less
     """
     from deepsquare.compiler import compile_workflow
-    from deepsquare.workflow import load
+    from deepsquare.workflow import WorkflowError, load
+    from deepsquare.workflow.loading import with_lines
     from deepsquare.workflow.modules import resolve
 
-    print(compile_workflow(resolve(load(file), _fetch, str(file))), end="")
+    workflow = load(file)
+    try:
+        resolved = resolve(workflow, _fetch)
+    except WorkflowError as error:
+        raise with_lines(error.problems, file) from None
+    print(compile_workflow(resolved), end="")
 
 
 def _fetch(source: str) -> FetchedModule:

@@ -200,7 +200,9 @@ class Networks:
 
     def __init__(self, workflow: Workflow) -> None:
         self._networks = workflow.virtual_networks
-        self._peers: dict[str, list[str]] = {network.name: [] for network in self._networks}
+        self._numbers = {network.name: number for number, network in enumerate(self._networks)}
+        # The numbers of addresses, in the order of these.
+        self._peers: dict[str, dict[str, int]] = {network.name: {} for network in self._networks}
 
     @property
     def are_any(self) -> bool:
@@ -210,10 +212,7 @@ class Networks:
     def peer(self, interface: VNet) -> tuple[int, int]:
         """The number of an interface's network, and its own number there: that of its address, which steps may share."""
         peers = self._peers[interface.name]
-        host = _host(interface)
-        if host not in peers:
-            peers.append(host)
-        return [network.name for network in self._networks].index(interface.name), peers.index(host)
+        return self._numbers[interface.name], peers.setdefault(_host(interface), len(peers))
 
     def files(self) -> Iterator[str]:
         """Lines that write what the gateways use; known when all steps have been compiled."""

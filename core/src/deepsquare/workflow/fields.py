@@ -12,11 +12,12 @@ from pydantic_core import PydanticCustomError
 PROVIDERS_KEYS = ("PATH", "LD_LIBRARY_PATH")
 """Variables that keep the provider's value."""
 SHELLS_KEYS = (
-    *("_", "BASHOPTS", "BASHPID", "BASH_ARGV0", "BASH_COMMAND", "BASH_SUBSHELL", "BASH_VERSINFO", "DIRSTACK"),
-    *("EPOCHREALTIME", "EPOCHSECONDS", "EUID", "FUNCNAME", "GROUPS", "HISTCMD", "IFS", "LINENO", "PIPESTATUS", "PPID"),
-    *("RANDOM", "SECONDS", "SHELLOPTS", "SHLVL", "SRANDOM", "UID"),
+    *("_", "BASHOPTS", "BASHPID", "BASH_ALIASES", "BASH_ARGC", "BASH_ARGV", "BASH_ARGV0", "BASH_CMDS", "BASH_COMMAND"),
+    *("BASH_COMPAT", "BASH_LINENO", "BASH_SOURCE", "BASH_SUBSHELL", "BASH_VERSINFO", "BASH_XTRACEFD", "DIRSTACK"),
+    *("EPOCHREALTIME", "EPOCHSECONDS", "EUID", "FUNCNAME", "GROUPS", "HISTCMD", "IFS", "LINENO", "OPTIND"),
+    *("PIPESTATUS", "PPID", "RANDOM", "SECONDS", "SHELLOPTS", "SHLVL", "SRANDOM", "UID"),
 )
-"""Variables that bash sets itself (bash(1), "Shell Variables"): a value of somebody else's would be lost, or be an error."""
+"""Variables that bash sets or obeys itself (bash(1), "Shell Variables"): somebody else's value would be lost, or be an error."""
 # Linux gives a program no longer string (MAX_ARG_STRLEN).
 VARIABLE_BYTES = 128 * 1024
 _GRAPHQL_INT_MAX = 2**31 - 1
@@ -84,6 +85,12 @@ def _wireguard_key(value: str) -> str:
     return value
 
 
+def _condition(value: str) -> str:
+    if not value.strip():
+        raise PydanticCustomError("condition", "is blank: write a test of bash, as between [[ and ]], or leave it out")
+    return value
+
+
 def _fits(value: str) -> str:
     if len(value.encode()) > VARIABLE_BYTES - 64:
         raise PydanticCustomError("size", "is longer than 128 KiB, more than a program can be given; use a file")
@@ -136,14 +143,32 @@ def _web_url(value: str) -> str:
 
 def _bucket_url(value: str) -> str:
     if not _BUCKET_URL.fullmatch(value):
-        raise PydanticCustomError("url", "is not a bucket: write s3://NAME, without / at the end")
+        raise PydanticCustomError("url", "is not a bucket: {why}", {"why": _why_no_bucket(value)})
     return value
+
+
+def _why_no_bucket(value: str) -> str:
+    scheme, separator, name = value.partition("://")
+    if (scheme, separator) != ("s3", "://"):
+        return "write s3://NAME"
+    if name.endswith("/"):
+        return "write s3://NAME, without / at the end"
+    if "/" in name:
+        return "write s3://NAME alone; what is in the bucket belongs in path"
+    if not 2 <= len(name) <= 255:
+        return "its name must have 2 to 255 characters"
+    if not re.match(r"[A-Za-z0-9]", name):
+        return "its name must begin with a letter or a digit"
+    return "its name may have letters, digits, '.', '_' and '-'"
 
 
 def _ip(value: str) -> str:
     from ipaddress import ip_address
 
     try:
+        # Python takes also the name of an interface behind %, whatever it is.
+        if not re.fullmatch(r"[0-9A-Fa-f:.]+", value):
+            raise ValueError
         ip_address(value)
     except ValueError:
         raise PydanticCustomError("ip", "{what} is not an IP address", {"what": _shown(value)}) from None
@@ -189,6 +214,9 @@ Secret = Annotated[SecretStr, AfterValidator(_secret), Field(strict=False)]
 WireguardSecret = Annotated[SecretStr, AfterValidator(_wireguard_secret), Field(strict=False)]
 WireguardKey = Annotated[str, AfterValidator(_wireguard_key)]
 Value = Annotated[str, AfterValidator(_text), AfterValidator(_fits)]
+Condition = Annotated[
+    str, AfterValidator(_text), AfterValidator(_condition), WithJsonSchema({"type": "string", "pattern": r"\S"})
+]
 Handle = Annotated[str, AfterValidator(_handle), WithJsonSchema({"type": "string", "pattern": f"^{_HANDLE.pattern}$"})]
 Registry = Annotated[str, AfterValidator(_registry)]
 HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
@@ -199,7 +227,9 @@ BucketUrl = Annotated[
 ]
 Ip = Annotated[str, AfterValidator(_ip)]
 Cidr = Annotated[str, AfterValidator(_cidr)]
-ModuleSource = Annotated[str, AfterValidator(_module_source)]
+ModuleSource = Annotated[
+    str, AfterValidator(_module_source), WithJsonSchema({"type": "string", "pattern": f"^{_MODULE.pattern}$"})
+]
 Integer = Annotated[int, Field(ge=-_GRAPHQL_INT_MAX - 1, le=_GRAPHQL_INT_MAX)]
 Positive = Annotated[int, Field(ge=1, le=_GRAPHQL_INT_MAX)]
 Natural = Annotated[int, Field(ge=0, le=_GRAPHQL_INT_MAX)]

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from deepsquare.workflow.fields import (
     Cidr,
+    Condition,
     EnvKey,
     Handle,
     Integer,
@@ -129,7 +130,7 @@ class Step(Model):
     depends_on: tuple[Handle, ...] = Field(
         default=(), strict=False, description="Handles of launched steps of the same list, to wait for first."
     )
-    if_: Text | None = Field(
+    if_: Condition | None = Field(
         default=None, alias="if", repr=False, description="A test of bash, as between [[ and ]]; false leaves it out."
     )
     run: Run | None = Field(default=None, description="A command.")

@@ -22,10 +22,13 @@ from deepsquare.workflow.problems import Location, Problem, WorkflowError, path_
 from deepsquare.workflow.rules import broken_rules
 from deepsquare.workflow.run import EnvVar
 from deepsquare.workflow.safe_yaml import read_yaml
-from deepsquare.workflow.templates import Record, TemplateError, render
+from deepsquare.workflow.templates import Budget, Record, TemplateError, render
 
-MOST_BYTES = 1 << 20
-"""Of a module file, and of all modules of a job together."""
+MOST_FILE_BYTES = 128 << 10
+"""Of a module file."""
+# Of all modules of a job together, after their templates.
+_MOST_BYTES = 1 << 20
+_MOST_NODES = 50_000
 _MOST_NESTED = 5
 _MOST_USES = 50
 _MOST_STEPS = 5_000
@@ -127,13 +130,19 @@ def resolve(workflow: Workflow, fetch: Fetch, source: str = "the workflow") -> W
         WorkflowError: a module can't be fetched, is not valid, or doesn't fit the job or the step that uses it. Each problem has
             the place of the `use` in the workflow, also those of modules that modules use.
     """
-    if all(step.use is None for _, step in workflow.located_steps()):
+    steps = [step for _, step in workflow.located_steps()]
+    if all(step.use is None for step in steps):
         return workflow
+    if len(steps) > _MOST_STEPS:
+        # Templates are shown these steps, also those that modules leave out.
+        raise WorkflowError(
+            [Problem("steps", f"a job that uses modules has at most {_MOST_STEPS} steps", "module")], source
+        )
     try:
-        steps = _Resolver(workflow, fetch).resolved_steps(workflow.steps, _Context(("steps",)))
+        resolved_steps = _Resolver(workflow, fetch).resolved_steps(workflow.steps, _Context(("steps",)))
     except WorkflowError as error:
         raise WorkflowError(error.problems, source) from None
-    resolved = workflow.model_copy(update={"steps": steps})
+    resolved = workflow.model_copy(update={"steps": resolved_steps})
     if broken := list(_broken_by_modules(resolved)):
         raise WorkflowError(broken, source)
     return resolved
@@ -170,6 +179,8 @@ class _Resolver:
     _uses: int = 0
     _steps: int = 0
     _bytes: int = 0
+    _nodes: int = 0
+    _templates: Budget = field(default_factory=Budget)
 
     def resolved_steps(self, steps: tuple[Step, ...], context: _Context) -> tuple[Step, ...]:
         """The steps with each `use` resolved; the same objects where there is none."""
@@ -240,13 +251,15 @@ class _Resolver:
 
     def _module(self, step: Step, use: Use, fetched: FetchedModule, context: _Context) -> Module:
         name = f"module {use.source} (commit {fetched.commit[:12]})"
-        if len(fetched.text.encode("utf-8", "replace")) > MOST_BYTES:
-            raise context.problem(f"{name}: module.yaml is larger than 1 MiB")
+        if len(fetched.text.encode("utf-8", "replace")) > MOST_FILE_BYTES:
+            raise context.problem(f"{name}: module.yaml is larger than 128 KiB")
         if self._job is None:
             self._job = template_data(self.workflow, with_secrets=False)
         try:
-            text = render(fetched.text, _data(self._job, step))
-            if use.steps and text == render(fetched.text, _data(self._job, _without_children(step, use))):
+            text = render(fetched.text, _data(self._job, step), self._templates)
+            if use.steps and text == render(
+                fetched.text, _data(self._job, _without_children(step, use)), self._templates
+            ):
                 raise context.problem(
                     f"{name} has no place for steps: leave out the steps of this use, or put {{{{- .Step.Use.Steps | toYaml | "
                     "nindent 2 }} into the module",
@@ -255,11 +268,15 @@ class _Resolver:
         except TemplateError as error:
             raise context.problem(f"{name}: the template in module.yaml, line {error.line}: {error.message}") from None
         self._bytes += len(text)
-        if self._bytes > MOST_BYTES:
+        if self._bytes > _MOST_BYTES:
             raise context.problem(f"{name}: all modules of the job have more than 1 MiB together")
         where = "module.yaml" if text == fetched.text else "module.yaml, after its template"
         try:
             read = read_yaml(text, "")
+            self._nodes += len(read.marks)
+            if self._nodes > _MOST_NODES:
+                text = f"has more than {_MOST_NODES} names and values, with the modules before it"
+                raise WorkflowError([Problem("", text, "size")])
             if not isinstance(read.data, dict):
                 raise WorkflowError([Problem("", "must be a mapping with steps", "type")])
             return validated(Module, read.data, read.as_text)

@@ -12,6 +12,9 @@ from pydantic import ValidationError
 
 from deepsquare.workflow.problems import MOST_LEVELS, TOO_DEEP, Location, Marks, Problem, WorkflowError
 
+# The parser takes some 30 microseconds for each.
+_MOST_NODES = 50_000
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -42,7 +45,7 @@ def read_yaml(text: str, source: str) -> Document:
     """The plain data of a YAML text.
 
     Raises:
-        WorkflowError: it is not YAML, or has what these files can't have: aliases, doubled keys, too much depth.
+        WorkflowError: it is not YAML, or has what these files can't have: aliases, doubled keys, too much depth or too many values.
     """
     marks: Marks = {}
     scalars: dict[Location, str] = {}
@@ -53,9 +56,12 @@ def read_yaml(text: str, source: str) -> Document:
         return Document(data, marks, scalars)
     except yaml.YAMLError as error:
         raise WorkflowError([_syntax_problem(error)], source) from None
-    except _BadNode as error:
-        mark = error.node.start_mark
-        raise WorkflowError([Problem("", str(error), "syntax", mark.line + 1, mark.column + 1)], source) from None
+    except _NotHere as error:
+        line, column = error.mark.line + 1, error.mark.column + 1
+        raise WorkflowError([Problem("", str(error), "syntax", line, column)], source) from None
+    except _TooManyNodes:
+        text = f"has more than {_MOST_NODES} names and values: write what is longer as JSON"
+        raise WorkflowError([Problem("", text, "size")], source) from None
     except RecursionError:
         raise WorkflowError([TOO_DEEP], source) from None
 
@@ -64,23 +70,33 @@ class _Loader(yaml.SafeLoader):
     """Without aliases, which make small files of huge data, and without depth."""
 
     _levels = 0
+    _nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=event.start_mark)
+            raise _NotHere("anchors and aliases are not allowed here", event.start_mark)
         if self._levels > MOST_LEVELS + 1:
             raise RecursionError
+        self._nodes += 1
+        if self._nodes > _MOST_NODES:
+            raise _TooManyNodes
         self._levels += 1
         node = super().compose_node(parent, index)
         self._levels -= 1
         return node
 
 
-class _BadNode(Exception):
-    def __init__(self, message: str, node: yaml.Node) -> None:
+class _TooManyNodes(Exception):
+    pass
+
+
+class _NotHere(Exception):
+    """What YAML allows, and these files do not."""
+
+    def __init__(self, message: str, mark: yaml.Mark) -> None:
         super().__init__(message)
-        self.node = node
+        self.mark = mark
 
 
 def _construct(node: yaml.Node, path: Location, marks: Marks, scalars: dict[Location, str]) -> Any:
@@ -92,10 +108,11 @@ def _construct(node: yaml.Node, path: Location, marks: Marks, scalars: dict[Loca
         found: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                raise _BadNode("a key must be text", key_node)
+                raise _NotHere("a key must be text", key_node.start_mark)
             key = str(key_node.value)
             if key in found:
-                raise _BadNode(f"the key {key!r} is there twice", key_node)
+                first = marks[*path, key][0]
+                raise _NotHere(f"the key {key!r} is there twice; first on line {first}", key_node.start_mark)
             found[key] = _construct(value_node, (*path, key), marks, scalars)
             marks[*path, key] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
         return found
@@ -125,9 +142,22 @@ _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)\.[0-9]*")
 _QUOTED = re.compile(r"(?<=handle|.alias|anchor) (['\"]).*", re.DOTALL)
 
 
+# What to do, where the parser's words don't say it.
+_HELP = {
+    "found character '\\t' that cannot start any token": "a tab; YAML is indented with spaces",
+    "mapping values are not allowed here": "mapping values are not allowed here; text with ': ' in it needs quotes, or | and "
+    "lines of its own",
+}
+
+
 def _syntax_problem(error: yaml.YAMLError) -> Problem:
     mark = getattr(error, "problem_mark", None)
     words = _QUOTED.sub("", getattr(error, "problem", None) or "is not YAML")
+    if mark is not None and words == "but found another document":
+        return Problem(
+            "", "has a second document here: write one document only", "syntax", mark.line + 1, mark.column + 1
+        )
+    words = _HELP.get(words, words)
     if mark is None:
         return Problem("", f"is neither YAML nor JSON: {words}", "syntax")
     return Problem("", f"is neither YAML nor JSON here: {words}", "syntax", mark.line + 1, mark.column + 1)

@@ -72,6 +72,8 @@ def call(name: str, arguments: Sequence[Any], spend: Callable[[int], None]) -> A
     spend(1 + sum(map(_cost_of, arguments)))
     if name == "toYaml":
         spend(sum(map(_size, arguments)))
+    elif name == "printf" and isinstance(arguments[0], str):
+        spend(arguments[0].count("%"))
     value = function(*arguments)
     if isinstance(value, str) and len(value) > MOST_TEXT:
         raise FunctionError("gives a text longer than 1 MiB")

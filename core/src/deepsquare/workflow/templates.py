@@ -34,23 +34,47 @@ from deepsquare.workflow.template_syntax import (
     parse,
 )
 
-__all__ = ["Record", "TemplateError", "render"]
+__all__ = ["Budget", "Record", "TemplateError", "render"]
 
-_MOST_STEPS = 100_000
+_MOST_STEPS = 200_000
 # These two look at no more of their values than they must.
 _LAZY = frozenset({"and", "or"})
 _KNOWN = frozenset(FUNCTIONS) | _LAZY
 
 
-def render(text: str, data: Record) -> str:
+class Budget:
+    """How much work one or more templates may be; a step of it takes 15 microseconds at most."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_STEPS
+
+    def spend(self, steps: int, line: int) -> None:
+        """Take steps from it, for something in that line of a template.
+
+        Raises:
+            TemplateError: there are not so many left.
+        """
+        self._left -= steps
+        if self._left < 0:
+            raise TemplateError(line, "the template, with those of modules before it, is too much work")
+
+
+def render(text: str, data: Record, budget: Budget | None = None) -> str:
     """What a template makes of data, which is its `.` and `$`; a text without `{{` is given back as it is.
+
+    Args:
+        text: the template.
+        data: what it is about.
+        budget: what it shares with other templates; left out, it has one of its own.
 
     Raises:
         TemplateError: it is not valid, asks for what is not there, or is too much: 1 MiB of text, or too much work.
     """
     if "{{" not in text:
         return text
-    evaluation = _Evaluation(data)
+    budget = budget or Budget()
+    budget.spend(len(text) >> 4, 1)
+    evaluation = _Evaluation(data, budget)
     try:
         evaluation.run(parse(text, _KNOWN), data)
     except FunctionError as error:
@@ -59,13 +83,13 @@ def render(text: str, data: Record) -> str:
 
 
 class _Evaluation:
-    def __init__(self, data: Record) -> None:
+    def __init__(self, data: Record, budget: Budget) -> None:
         self.printed: list[str] = []
         self.line = 1
         self.name = ""
         """The function, or what else was last done: told when it fails."""
         self._size = 0
-        self._steps = 0
+        self._budget = budget
         self._variables: list[tuple[str, Any]] = [("$", data)]
 
     def run(self, nodes: tuple[Node, ...], dot: Any) -> None:
@@ -85,9 +109,7 @@ class _Evaluation:
         del self._variables[depth:]
 
     def _spend(self, steps: int) -> None:
-        self._steps += steps
-        if self._steps > _MOST_STEPS:
-            raise TemplateError(self.line, "the template is too much work: it repeats too much")
+        self._budget.spend(steps, self.line)
 
     def _print(self, text: str) -> None:
         self._size += len(text)

@@ -19,7 +19,7 @@ import certifi
 from deepsquare.files import read_private, write_private
 from deepsquare.grid.sbatch_api.addresses import HTTPS_PORT, Finder, GetAddrInfo, check_host
 from deepsquare.grid.sbatch_api.git import Git
-from deepsquare.workflow.modules import MOST_BYTES, FetchedModule, ModuleError
+from deepsquare.workflow.modules import MOST_FILE_BYTES, FetchedModule, ModuleError
 
 FETCH_SECONDS = 30
 REF_SECONDS = 60
@@ -181,7 +181,7 @@ class GitModules:
             # A repository of its own: where the history is already, git would take the commit for complete.
             git = self._git(folder / "fetch", config, until)
             git.run(
-                *("fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "--filter=blob:limit=1m"),
+                *("fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "--filter=blob:limit=129k"),
                 *("--no-recurse-submodules", "--", url, commit),
             )
             text = _read(git, wanted, commit)
@@ -292,7 +292,7 @@ def _whole_commit(git: Git, url: str, short: str) -> str:
 def _read(git: Git, wanted: Source, commit: str) -> str:
     """The module's file in a commit that was fetched."""
     path = f"{wanted.folder}/{_FILE}" if wanted.folder else _FILE
-    too_large = ModuleError(f"{path} is larger than 1 MiB")
+    too_large = ModuleError(f"{path} is larger than 128 KiB")
     try:
         # What was left out because it is large must not be fetched now: no protocol is allowed here.
         printed = git.run("cat-file", "--batch", "--follow-symlinks", given=f"{commit}:{path}\n", config=())
@@ -302,7 +302,7 @@ def _read(git: Git, wanted: Source, commit: str) -> str:
     words = head.decode("utf-8", "replace").split()
     if len(words) == 3 and words[1] == "blob":
         size = int(words[2])
-        if size > MOST_BYTES:
+        if size > MOST_FILE_BYTES:
             raise too_large
         try:
             return content[:size].decode()
