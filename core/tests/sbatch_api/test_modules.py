@@ -565,8 +565,5 @@ def test_the_command_compiles_with_modules_and_validates_without(
     assert run("validate").stdout == f"{file} is valid\n"
     result = run("compile")
     assert result.returncode == 1
-    assert (
-        f"{file}: line 2, column 16: steps[0].use.source: module 127.0.0.1/a/b: 127.0.0.1 is an address"
-        in result.stderr
-    )
+    assert f"{file}:2:16: steps[0].use.source: module 127.0.0.1/a/b: 127.0.0.1 is an address" in result.stderr
     assert "Traceback" not in result.stderr

@@ -154,7 +154,7 @@ async def test_tasks_have_ranks_and_a_bad_one_takes_the_others_along(machine: Ma
         pytest.fail("this test needs two CPUs")
     job = await machine.submit("echo rank $SLURM_PROCID; [ $SLURM_PROCID = 0 ] && exit 5; sleep 4201", tasks=2)
     assert (await machine.wait(job)).phase is Phase.FAILED
-    assert sorted(machine.lines()) == ["rank 0", "rank 1"]
+    assert sorted(machine.lines()) == ["deepsquare: steps[0] failed with exit code 5", "rank 0", "rank 1"]
     assert not sleeping("4201")
 
 

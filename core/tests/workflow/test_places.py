@@ -88,8 +88,8 @@ def test_what_is_found_later_has_its_line_too(tmp_path: Path) -> None:
         Problem("colour", "is blue", "max"),
     ]
     assert str(with_lines(problems, file)).splitlines() == [
-        f"{file}: line 4, column 5: steps[0].use.source: is gone",
-        f"{file}: line 3, column 3: steps[0].use.steps[1].name: is none",
+        f"{file}:4:5: steps[0].use.source: is gone",
+        f"{file}:3:3: steps[0].use.steps[1].name: is none",
         f"{file}: is too long",
         f"{file}: colour: is blue",
     ]
