@@ -5,7 +5,7 @@ demo:
 	integration/demo
 
 test: setup lint
-	.venv/bin/python -m pytest -n 3 --dist loadgroup
+	.venv/bin/python -m pytest -n 3 --dist loadfile
 
 lint: setup
 	integration/lint
