@@ -24,9 +24,10 @@ launched=''
 # The one of them that is an srun, or runs a command without one.
 srun=''
 direct=''
-# What a step gets that is to end, and the process that ends one that stays.
+# What a step gets that is to end, and the process that ends one that stays; set where catch or finally comes behind it.
 passes=TERM
 pressing=''
+guarded=''
 # Who wants this shell to end: the job, which gets no more steps then, or the group around it. Empty: nobody.
 ending=''
 # Set until somebody has taken notice, and when there is no more time.
@@ -62,10 +63,10 @@ tell() {
             done
         fi
         if [ -z "$id" ] || [ -n "$hurried" ]; then kill -s TERM "$1" 2>/dev/null; fi
-        [ "$ending" != job ] || press "$1"
+        [ "$ending" != job ] || [ -z "$guarded" ] || press "$1"
     elif [ "$1" = "$direct" ]; then
         kill -s "$passes" "$1" 2>/dev/null
-        [ "$ending" != job ] || press "$1"
+        [ "$ending" != job ] || [ -z "$guarded" ] || press "$1"
     else
         until [ -e "$private/begun-$1" ] || [ "$tries" -ge 100 ]; do
             sleep 0.01
@@ -112,7 +113,8 @@ join() {
     children=$1
     noted "$1"
     await "$1"
-    [ -z "$pressing" ] || kill -s KILL "$pressing" 2>/dev/null
+    # Waited for, so that bash doesn't report it.
+    [ -z "$pressing" ] || { kill -s KILL "$pressing"; wait "$pressing"; } 2>/dev/null
     children='' srun='' direct='' pressing=''
 }
 check() { [ "$code" -eq 0 ] || exit "$code"; }
@@ -362,7 +364,7 @@ class Flow:
                 *self._list(step.catch, f"{place}.catch"),
             ]
             lines = [
-                *group(*lines),
+                *group("guarded=1", *lines),
                 f"code_{number}=$code",
                 'if [ "$code" -ne 0 ]; then',
                 *_indented(group(*caught)),
@@ -374,7 +376,7 @@ class Flow:
         if step.finally_:
             number = next(self._numbers)
             lines = [
-                *group(*lines),
+                *group("guarded=1", *lines),
                 f"code_{number}=$code",
                 *group("cancelled=''", *self._list(step.finally_, f"{place}.finally")),
                 f'[ "$code_{number}" -eq 0 ] || exit "$code_{number}"',
