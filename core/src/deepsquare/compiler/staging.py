@@ -71,7 +71,7 @@ _UNPACK = r"""
 inside() { cd "$unpacked" && exec "$@"; }
 # unpack FILE: if it is packed, and beside it; it stays, whatever is in it.
 unpack() {
-    unpacked=$(mktemp -d "$DEEPSQUARE_INPUT/.unpacked.XXXXXX") || exit
+    unpacked=$(mktemp -d "$DEEPSQUARE_INPUT/.unpacked.XXXXXX") || fail "The input could not be unpacked."
     unpack_inside "$1"
     # Closed folders can't be moved.
     chmod -R u+rwX "$unpacked"
