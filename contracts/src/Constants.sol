@@ -2,51 +2,106 @@
 pragma solidity 0.8.37;
 
 import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
+import {Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
+import {OutOfRange, Settings} from "./Types.sol";
 
 /// @title The market's settings
-/// @notice Anybody reads them; only the owner, who deployed the contract, changes them. A change applies from the next
-/// transaction on.
-contract Constants is Ownable {
-    /// @notice A share of more than everything.
-    error CutAboveHundredPercent(uint256 percent);
+/// @notice Anybody reads them; only the owner, who deployed the contract, changes them, within bounds that keep every
+/// job endable and every bill near the time that the chain saw. A change applies from the next transaction on.
+contract Constants is Ownable2Step {
+    /// @notice A setting was changed.
+    event SettingChanged(bytes32 indexed name, uint256 value);
 
-    /// @notice The least that a job must lock, in wei of credit.
-    uint256 public minimumAmount = 1000;
-    /// @notice The market's share of a bill, in percent from 0 to 100, rounded down in favour of the provider.
-    uint256 public deepsquareCut = 10;
-    /// @notice Minutes by which a bill may exceed the time that the chain saw: a provider's RUNNING can arrive late.
-    uint256 public billDurationDeltaMinute = 5;
-    /// @notice Minutes that a job cancelled while running costs at least.
-    uint256 public cancellationFeeMinute = 1;
-    /// @notice Seconds that a provider has to claim a job before anybody may send it back.
-    uint64 public claimJobTimeout = 300;
-    /// @notice Minutes that one delegated top-up buys, and below which it is allowed.
-    uint64 public topUpSliceDurationMin = 60;
+    /// @notice The most minutes that the delta, the fee or a slice may be: a day, a day, 60 days.
+    uint256 public constant MAX_DELTA_MINUTE = 1440;
+    uint256 public constant MAX_FEE_MINUTE = 1440;
+    uint256 public constant MAX_SLICE_MINUTE = 86_400;
+    /// @notice The most seconds that a provider may have to claim a job: a week.
+    uint256 public constant MAX_CLAIM_TIMEOUT = 604_800;
+
+    /// @dev One word: a bill reads them all at the price of one.
+    Settings private _settings = Settings({
+        minimumAmount: 1000,
+        deepsquareCut: 10,
+        billDurationDeltaMinute: 5,
+        cancellationFeeMinute: 1,
+        claimJobTimeout: 300,
+        topUpSliceDurationMin: 60
+    });
 
     constructor() Ownable(msg.sender) {}
 
+    // ---------------------------------------------------------------------------------------------------------- reads
+
+    /// @notice All settings at once.
+    function all() external view returns (Settings memory) {
+        return _settings;
+    }
+
+    /// @notice The least that a job must lock, in wei of credit.
+    function minimumAmount() external view returns (uint256) {
+        return _settings.minimumAmount;
+    }
+
+    /// @notice The market's share of a bill, in percent from 0 to 100, rounded down in favour of the provider.
+    function deepsquareCut() external view returns (uint256) {
+        return _settings.deepsquareCut;
+    }
+
+    /// @notice Minutes by which a bill may exceed the time that the chain saw: a provider's RUNNING can arrive late.
+    function billDurationDeltaMinute() external view returns (uint256) {
+        return _settings.billDurationDeltaMinute;
+    }
+
+    /// @notice Minutes that a job cancelled while running costs at least.
+    function cancellationFeeMinute() external view returns (uint256) {
+        return _settings.cancellationFeeMinute;
+    }
+
+    /// @notice Seconds that a provider has to claim a job before anybody may send it back.
+    function claimJobTimeout() external view returns (uint64) {
+        return _settings.claimJobTimeout;
+    }
+
+    /// @notice Minutes that one delegated top-up buys, and below which it is allowed.
+    function topUpSliceDurationMin() external view returns (uint64) {
+        return _settings.topUpSliceDurationMin;
+    }
+
+    // --------------------------------------------------------------------------------------------------------- writes
+
     function setMinimumAmount(uint256 _minimumAmount) external onlyOwner {
-        minimumAmount = _minimumAmount;
+        _settings.minimumAmount = uint96(_checked("minimumAmount", _minimumAmount, 0, type(uint96).max));
     }
 
     function setDeepsquareCut(uint256 _deepsquareCut) external onlyOwner {
-        if (_deepsquareCut > 100) revert CutAboveHundredPercent(_deepsquareCut);
-        deepsquareCut = _deepsquareCut;
+        _settings.deepsquareCut = uint8(_checked("deepsquareCut", _deepsquareCut, 0, 100));
     }
 
     function setBillDurationDeltaMinute(uint256 _billDurationDeltaMinute) external onlyOwner {
-        billDurationDeltaMinute = _billDurationDeltaMinute;
+        _settings.billDurationDeltaMinute =
+            uint32(_checked("billDurationDeltaMinute", _billDurationDeltaMinute, 0, MAX_DELTA_MINUTE));
     }
 
     function setCancellationFeeMinute(uint256 _cancellationFeeMinute) external onlyOwner {
-        cancellationFeeMinute = _cancellationFeeMinute;
+        _settings.cancellationFeeMinute =
+            uint32(_checked("cancellationFeeMinute", _cancellationFeeMinute, 0, MAX_FEE_MINUTE));
     }
 
+    /// @notice At least a second: without any time, no provider could ever claim before somebody sent the job back.
     function setClaimJobTimeout(uint64 _claimJobTimeout) external onlyOwner {
-        claimJobTimeout = _claimJobTimeout;
+        _settings.claimJobTimeout = uint32(_checked("claimJobTimeout", _claimJobTimeout, 1, MAX_CLAIM_TIMEOUT));
     }
 
     function setTopUpSliceDurationMin(uint64 _topUpSliceDurationMin) external onlyOwner {
-        topUpSliceDurationMin = _topUpSliceDurationMin;
+        _settings.topUpSliceDurationMin =
+            uint32(_checked("topUpSliceDurationMin", _topUpSliceDurationMin, 1, MAX_SLICE_MINUTE));
+    }
+
+    /// @dev The value, which fits the setting's type if it is in range.
+    function _checked(bytes32 name, uint256 value, uint256 lowest, uint256 highest) private returns (uint256) {
+        if (value < lowest || value > highest) revert OutOfRange(value, lowest, highest);
+        emit SettingChanged(name, value);
+        return value;
     }
 }

@@ -2,14 +2,20 @@
 pragma solidity 0.8.37;
 
 import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
+import {Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
+import {ERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Permit.sol";
 
 /// @title The money of the market
-/// @notice An ERC-20 token of 18 decimals. Customers approve the MetaScheduler to take what they lock for a job; the
-/// owner, who deployed the contract, mints.
-contract Credit is ERC20, Ownable {
+/// @notice An ERC-20 token of 18 decimals. Customers allow the MetaScheduler to take what they lock for a job, by a
+/// transaction (`approve`) or by a signature (`permit`, EIP-2612); the owner, who deployed the contract, mints.
+contract Credit is ERC20Permit, Ownable2Step {
     /// @param _amountWei Given to the deployer.
-    constructor(uint256 _amountWei) ERC20("DeepSquare Credit", "CREDIT") Ownable(msg.sender) {
+    constructor(uint256 _amountWei)
+        ERC20("DeepSquare Credit", "CREDIT")
+        ERC20Permit("DeepSquare Credit")
+        Ownable(msg.sender)
+    {
         _mint(msg.sender, _amountWei);
     }
 

@@ -2,149 +2,197 @@
 pragma solidity 0.8.37;
 
 import {AccessControl} from "@openzeppelin/contracts/access/AccessControl.sol";
-import {IJobRepository} from "./interfaces/IJobRepository.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+import {JobStore} from "./JobStore.sol";
+import {JobState, Life, LifeWord} from "./Life.sol";
+import {DefinitionCodec} from "./libraries/DefinitionCodec.sol";
 import {JobRules} from "./libraries/JobRules.sol";
-import {Job, JobCost, JobDefinition, JobState, JobStatus, JobTime, ProviderPrices} from "./Types.sol";
+import {Job, JobCost, JobDefinition, JobStatus, JobTime, OutOfRange, ProviderPrices, StorageType} from "./Types.sol";
 
 /// @title The record of all jobs
 /// @notice Anybody reads; only the holder of METASCHEDULER_ROLE, the MetaScheduler contract, writes. The status machine
 /// is enforced here, so that no writer can break it.
-contract JobRepository is IJobRepository, AccessControl {
-    /// @notice There is no such job.
-    error InvalidJob();
-
-    // ---------------------------------------------------------------------------------------------------------- state
-
-    /// @dev What a provider's assignment fixes.
-    struct Assignment {
-        ProviderPrices prices;
-        uint256 timestamp;
-    }
+contract JobRepository is JobStore, AccessControl {
+    using SafeCast for uint256;
 
     /// @dev The most bytes of an error's text that are kept.
     uint256 private constant MAX_ERROR_BYTES = 1024;
 
     bytes32 public constant METASCHEDULER_ROLE = keccak256("METASCHEDULER_ROLE");
 
-    /// @notice How many jobs there are, and the id of the latest.
-    uint256 public jobIdCounter;
-    /// @notice A job's fields; zeros for an unknown id.
-    mapping(bytes32 => Job) public jobs;
-    /// @notice A customer's jobs, oldest first.
-    mapping(address => bytes32[]) public jobIdByCustomer;
-
-    mapping(bytes32 jobId => Assignment) private _assignments;
-
-    modifier onlyExisting(bytes32 _jobId) {
-        _requireExisting(_jobId);
-        _;
-    }
-
     /// @dev The deployer administers the roles; it cannot write jobs.
     constructor() {
         _grantRole(DEFAULT_ADMIN_ROLE, msg.sender);
     }
 
-    // ---------------------------------------------------------------------------------------------------------- reads
+    // ------------------------------------------------------------------------------------- the steps of a job's life
 
-    /// @notice A job; reverts `InvalidJob` for an unknown id.
-    function get(bytes32 _jobId) external view onlyExisting(_jobId) returns (Job memory) {
-        return jobs[_jobId];
+    /// @notice Records a new job.
+    /// @param delegateAllowance_ Wei that delegated top-ups may add; the largest number: no cap.
+    /// @param packed Its name and definition.
+    function open(
+        address customer,
+        uint256 lockedCredits,
+        bool delegateSpendingAuthority,
+        uint256 delegateAllowance_,
+        bytes calldata packed
+    ) external onlyRole(METASCHEDULER_ROLE) returns (bytes32 jobId) {
+        Life life;
+        (jobId, life) = _append(customer);
+        Record storage record = _records[jobId];
+        (record.customerAddr, record.maxCost) = (customer, lockedCredits.toUint96());
+        record.life = _setDelegate(record, life, delegateSpendingAuthority, delegateAllowance_);
+        DefinitionCodec.save(record.packed, packed);
+        _announce(jobId, customer);
     }
 
-    /// @notice Many jobs in one call, in the order asked for; an unknown id gives a zero struct and spoils no other.
-    function getMany(bytes32[] calldata _jobIds) external view returns (Job[] memory found) {
-        found = new Job[](_jobIds.length);
-        for (uint256 i = 0; i < _jobIds.length; i++) {
-            found[i] = jobs[_jobIds[i]];
-        }
-    }
-
-    /// @notice What changes in a job's life, without its definition; reverts `InvalidJob` for an unknown id.
-    function getState(bytes32 _jobId) external view onlyExisting(_jobId) returns (JobState memory) {
-        Job storage job = jobs[_jobId];
-        return JobState({
-            status: job.status,
-            customerAddr: job.customerAddr,
-            providerAddr: job.providerAddr,
-            hasCancelRequest: job.hasCancelRequest,
-            cost: job.cost,
-            time: job.time
-        });
-    }
-
-    /// @notice The ids of a customer's jobs, oldest first.
-    function getByCustomer(address customerAddr) external view returns (bytes32[] memory) {
-        return jobIdByCustomer[customerAddr];
-    }
-
-    /// @notice The prices that were fixed when the job was assigned; zeros while it has no provider.
-    function priceOf(bytes32 _jobId) external view returns (ProviderPrices memory) {
-        return _assignments[_jobId].prices;
-    }
-
-    /// @notice Wei of credit that a minute of the job costs at its fixed prices; 0 while it has no provider.
-    function costPerMinute(bytes32 _jobId) external view returns (uint256) {
-        JobDefinition storage definition = jobs[_jobId].definition;
-        return JobRules.costPerMinute(
-            definition.ntasks,
-            definition.cpusPerTask,
-            definition.memPerCpu,
-            definition.gpus,
-            _assignments[_jobId].prices
-        );
-    }
-
-    /// @notice When the job was assigned to its provider; 0 while it has none.
-    function assignedAt(bytes32 _jobId) external view returns (uint256) {
-        return _assignments[_jobId].timestamp;
-    }
-
-    /// @notice The job's provider; the zero address while it has none.
-    function providerOf(bytes32 _jobId) external view returns (address) {
-        return jobs[_jobId].providerAddr;
-    }
-
-    // ------------------------------------------------------------------------------------------ writes, MetaScheduler
-
-    /// @notice Records a job under the next id, whatever id it carries.
-    function create(Job memory _job) external onlyRole(METASCHEDULER_ROLE) returns (bytes32) {
-        bytes32 jobId = bytes32(++jobIdCounter);
-        _job.jobId = jobId;
-        _job.time.blockNumberStateChange = block.number;
-        jobs[jobId] = _job;
-        jobIdByCustomer[_job.customerAddr].push(jobId);
-        emit JobCreated(jobId);
-        return jobId;
-    }
-
-    /// @notice Replaces a job as a whole; a change of status must be allowed.
-    function update(Job memory _job) external onlyRole(METASCHEDULER_ROLE) onlyExisting(_job.jobId) {
-        Job storage job = jobs[_job.jobId];
-        JobStatus from = job.status;
-        if (_job.status != from) {
-            JobRules.checkNewJobStatus(from, _job.status);
-            _job.time.blockNumberStateChange = block.number;
-            emit JobTransitionEvent(_job.jobId, from, _job.status);
-        }
-        _reindex(_job.jobId, job.customerAddr, _job.customerAddr);
-        jobs[_job.jobId] = _job;
-    }
-
-    /// @notice Gives a job to a provider at these prices, which stay fixed until the job ends or comes back.
+    /// @notice Gives a job to a provider at these prices, which stay fixed until the job ends or comes back; but not if
+    /// the job's credits would not buy a minute.
+    /// @return affordable Whether they do, and so whether the job was assigned.
+    /// @return costPerMinute_ Wei of credit that a minute costs.
+    /// @return assignments How often the job was assigned, modulo 256.
     function assign(bytes32 _jobId, address _providerAddr, ProviderPrices calldata _prices)
         external
         onlyRole(METASCHEDULER_ROLE)
         onlyExisting(_jobId)
+        returns (bool affordable, uint256 costPerMinute_, uint8 assignments)
     {
-        jobs[_jobId].providerAddr = _providerAddr;
-        _assignments[_jobId] = Assignment({prices: _prices, timestamp: block.timestamp});
+        Record storage record = _records[_jobId];
+        (uint64 gpus, uint64 mem, uint64 cpus, uint64 tasks) = DefinitionCodec.loadNumbers(record.packed);
+        costPerMinute_ = JobRules.costPerMinute(tasks, cpus, mem, gpus, _prices);
+        affordable = costPerMinute_ <= record.maxCost;
+        if (!affordable) return (false, costPerMinute_, 0);
+
+        (record.providerAddr, record.costPerMinute) = (_providerAddr, costPerMinute_.toUint96());
+        Life life = record.life.withClock(block.timestamp).withOneMoreAssignment();
+        _change(_jobId, record, life, JobStatus.META_SCHEDULED);
+        assignments = life.assignments();
     }
 
-    /// @notice Takes a job from its provider.
-    function unassign(bytes32 _jobId) external onlyRole(METASCHEDULER_ROLE) onlyExisting(_jobId) {
-        delete jobs[_jobId].providerAddr;
-        delete _assignments[_jobId];
+    /// @notice Takes a job from its provider: it is PENDING again. The next claim announces all its minutes, so that no
+    /// top-up is pending.
+    function release(bytes32 _jobId) external onlyRole(METASCHEDULER_ROLE) onlyExisting(_jobId) {
+        Record storage record = _records[_jobId];
+        Life life = _leaveQueues(record, record.life).withClock(0);
+        _change(_jobId, record, life, JobStatus.PENDING);
+        (record.providerAddr, record.costPerMinute) = (address(0), 0);
+    }
+
+    /// @notice The job's provider took it: SCHEDULED.
+    /// @return The job.
+    /// @return encodedDefinition Its definition, ABI-encoded: the market passes it on as it is.
+    function claim(bytes32 _jobId)
+        external
+        onlyRole(METASCHEDULER_ROLE)
+        onlyExisting(_jobId)
+        returns (JobState memory, bytes memory encodedDefinition)
+    {
+        Record storage record = _records[_jobId];
+        _change(_jobId, record, record.life, JobStatus.SCHEDULED);
+        (, JobDefinition memory definition) = DefinitionCodec.unpack(DefinitionCodec.load(record.packed));
+        return (_state(record), abi.encode(definition));
+    }
+
+    /// @notice The job runs from now on.
+    function start(bytes32 _jobId) external onlyRole(METASCHEDULER_ROLE) onlyExisting(_jobId) {
+        Record storage record = _records[_jobId];
+        _change(_jobId, record, record.life.withStart(block.timestamp), JobStatus.RUNNING);
+    }
+
+    /// @notice Ends a job.
+    /// @param _billedSecond How many seconds are billed.
+    /// @return finalCost What they cost, at most what is locked.
+    function end(bytes32 _jobId, JobStatus _status, uint256 _billedSecond, int64 _exitCode)
+        external
+        onlyRole(METASCHEDULER_ROLE)
+        onlyExisting(_jobId)
+        returns (uint256 finalCost)
+    {
+        Record storage record = _records[_jobId];
+        Life life = _leaveQueues(record, record.life).withFlag(LifeWord.ODD, false).withEnd(block.timestamp)
+            .withClock(Math.min(_billedSecond, type(uint32).max));
+        if (_exitCode != 0) life = _setExitCode(record, life, _exitCode);
+        life = _change(_jobId, record, life, _status);
+        return _finalCost(record, life);
+    }
+
+    /// @notice Adds to what is locked; the provider has to take notice.
+    /// @param _delegated Whether it counts against the cap on delegated top-ups.
+    function addCredits(bytes32 _jobId, uint256 _amount, bool _delegated)
+        external
+        onlyRole(METASCHEDULER_ROLE)
+        onlyExisting(_jobId)
+    {
+        Record storage record = _records[_jobId];
+        Life life = record.life;
+        record.maxCost = (record.maxCost + _amount).toUint96();
+        record.more.pendingTopUp = (record.more.pendingTopUp + _amount).toUint96();
+        if (_delegated && life.has(LifeWord.CAPPED)) record.more.delegateAllowance -= _amount.toUint96();
+        record.life = life.withFlag(LifeWord.MORE | LifeWord.IN_TOP_UP_QUEUE, true);
+    }
+
+    /// @notice The provider took notice of all top-ups so far.
+    /// @return The job.
+    /// @return pendingTopUp What they added.
+    function noticeTopUp(bytes32 _jobId)
+        external
+        onlyRole(METASCHEDULER_ROLE)
+        onlyExisting(_jobId)
+        returns (JobState memory, uint256 pendingTopUp)
+    {
+        Record storage record = _records[_jobId];
+        pendingTopUp = record.more.pendingTopUp;
+        record.more.pendingTopUp = 0;
+        record.life = record.life.withFlag(LifeWord.IN_TOP_UP_QUEUE, false);
+        return (_state(record), pendingTopUp);
+    }
+
+    /// @notice The customer wants the job cancelled; its provider, if it has one, has to take notice.
+    function requestCancel(bytes32 _jobId) external onlyRole(METASCHEDULER_ROLE) onlyExisting(_jobId) {
+        Life life = _records[_jobId].life;
+        if (!life.has(LifeWord.CANCEL_REQUESTED)) life = life.withCancelRequest(block.timestamp);
+        life = life.withFlag(LifeWord.CANCEL_REQUESTED, true);
+        _records[_jobId].life = life.withFlag(LifeWord.IN_CANCELLING_QUEUE, life.status() != JobStatus.PENDING);
+    }
+
+    /// @notice The provider took notice of the cancel request.
+    function noticeCancel(bytes32 _jobId)
+        external
+        onlyRole(METASCHEDULER_ROLE)
+        onlyExisting(_jobId)
+        returns (address customer)
+    {
+        _records[_jobId].life = _records[_jobId].life.withFlag(LifeWord.IN_CANCELLING_QUEUE, false);
+        return _records[_jobId].customerAddr;
+    }
+
+    /// @notice Whether delegated top-ups are allowed, and how much they may still add (the largest number: no cap).
+    function setDelegate(bytes32 _jobId, bool _authority, uint256 _allowance)
+        external
+        onlyRole(METASCHEDULER_ROLE)
+        onlyExisting(_jobId)
+    {
+        Record storage record = _records[_jobId];
+        record.life = _setDelegate(record, record.life, _authority, _allowance);
+    }
+
+    // ----------------------------------------------------------------------------------------------- writes as of v1.2
+
+    /// @notice Records a job under the next id, whatever id it carries.
+    function create(Job calldata _job) external onlyRole(METASCHEDULER_ROLE) returns (bytes32 jobId) {
+        Life life;
+        (jobId, life) = _append(_job.customerAddr);
+        _write(_records[jobId], life.withStatus(_job.status), _job);
+        _announce(jobId, _job.customerAddr);
+    }
+
+    /// @notice Replaces a job as a whole; a change of status must be allowed.
+    function update(Job calldata _job) external onlyRole(METASCHEDULER_ROLE) onlyExisting(_job.jobId) {
+        Record storage record = _records[_job.jobId];
+        Life life = record.life;
+        if (life.status() != _job.status) life = _change(_job.jobId, record, life, _job.status);
+        _write(record, life, _job);
     }
 
     function setJobStatus(bytes32 _jobId, JobStatus _newStatus)
@@ -152,30 +200,25 @@ contract JobRepository is IJobRepository, AccessControl {
         onlyRole(METASCHEDULER_ROLE)
         onlyExisting(_jobId)
     {
-        Job storage job = jobs[_jobId];
-        JobStatus from = job.status;
-        JobRules.checkNewJobStatus(from, _newStatus);
-        job.status = _newStatus;
-        job.time.blockNumberStateChange = block.number;
-        emit JobTransitionEvent(_jobId, from, _newStatus);
+        _change(_jobId, _records[_jobId], _records[_jobId].life, _newStatus);
     }
 
+    /// @notice Changes who owns the job. It stays in the list of the customer who requested it.
     function setCustomerAddr(bytes32 _jobId, address _customerAddr)
         external
         onlyRole(METASCHEDULER_ROLE)
         onlyExisting(_jobId)
     {
-        _reindex(_jobId, jobs[_jobId].customerAddr, _customerAddr);
-        jobs[_jobId].customerAddr = _customerAddr;
+        _setCustomer(_records[_jobId], _customerAddr);
     }
 
-    /// @notice Changes the provider alone; the fixed prices stay.
+    /// @notice Changes the provider alone; the fixed price stays.
     function setProviderAddr(bytes32 _jobId, address _providerAddr)
         external
         onlyRole(METASCHEDULER_ROLE)
         onlyExisting(_jobId)
     {
-        jobs[_jobId].providerAddr = _providerAddr;
+        _records[_jobId].providerAddr = _providerAddr;
     }
 
     function setDefinition(bytes32 _jobId, JobDefinition calldata _definition)
@@ -183,7 +226,9 @@ contract JobRepository is IJobRepository, AccessControl {
         onlyRole(METASCHEDULER_ROLE)
         onlyExisting(_jobId)
     {
-        jobs[_jobId].definition = _definition;
+        Record storage record = _records[_jobId];
+        (bytes32 jobName,) = DefinitionCodec.unpack(DefinitionCodec.load(record.packed));
+        _setPacked(record, jobName, _definition);
     }
 
     function setCost(bytes32 _jobId, JobCost calldata _cost)
@@ -191,7 +236,8 @@ contract JobRepository is IJobRepository, AccessControl {
         onlyRole(METASCHEDULER_ROLE)
         onlyExisting(_jobId)
     {
-        jobs[_jobId].cost = _cost;
+        Record storage record = _records[_jobId];
+        record.life = _setCost(record, record.life, _cost);
     }
 
     function setTime(bytes32 _jobId, JobTime calldata _time)
@@ -199,11 +245,13 @@ contract JobRepository is IJobRepository, AccessControl {
         onlyRole(METASCHEDULER_ROLE)
         onlyExisting(_jobId)
     {
-        jobs[_jobId].time = _time;
+        Record storage record = _records[_jobId];
+        record.life = _setTime(record, record.life, _time);
     }
 
     function setJobName(bytes32 _jobId, bytes32 _jobName) external onlyRole(METASCHEDULER_ROLE) onlyExisting(_jobId) {
-        jobs[_jobId].jobName = _jobName;
+        Record storage record = _records[_jobId];
+        DefinitionCodec.save(record.packed, DefinitionCodec.rename(DefinitionCodec.load(record.packed), _jobName));
     }
 
     function setHasCancelRequest(bytes32 _jobId, bool _hasCancelRequest)
@@ -211,7 +259,8 @@ contract JobRepository is IJobRepository, AccessControl {
         onlyRole(METASCHEDULER_ROLE)
         onlyExisting(_jobId)
     {
-        jobs[_jobId].hasCancelRequest = _hasCancelRequest;
+        Record storage record = _records[_jobId];
+        record.life = record.life.withFlag(LifeWord.CANCEL_REQUESTED, _hasCancelRequest);
     }
 
     function setLastError(bytes32 _jobId, string calldata _error)
@@ -219,40 +268,129 @@ contract JobRepository is IJobRepository, AccessControl {
         onlyRole(METASCHEDULER_ROLE)
         onlyExisting(_jobId)
     {
-        // Cut, never refused: a job must be able to end. Not within a character of UTF-8, which some readers refuse.
-        uint256 length = bytes(_error).length;
-        if (length > MAX_ERROR_BYTES) {
-            length = MAX_ERROR_BYTES;
-            while (length > 0 && bytes(_error)[length] & 0xc0 == 0x80) length--;
-        }
-        jobs[_jobId].lastError = string(bytes(_error)[:length]);
+        Record storage record = _records[_jobId];
+        record.life = _setLastError(record, record.life, _error);
     }
 
     function setExitCode(bytes32 _jobId, int64 _exitCode) external onlyRole(METASCHEDULER_ROLE) onlyExisting(_jobId) {
-        jobs[_jobId].exitCode = _exitCode;
+        Record storage record = _records[_jobId];
+        record.life = _setExitCode(record, record.life, _exitCode);
     }
 
-    // -------------------------------------------------------------------------------------------------------- private
+    // ---------------------------------------------------------------------------------------------- private: a new job
 
-    function _requireExisting(bytes32 _jobId) private view {
-        if (jobs[_jobId].jobId == 0) revert InvalidJob();
+    /// @dev Takes the next id, and puts it at the head of the customer's list.
+    function _append(address customer) private returns (bytes32 jobId, Life life) {
+        uint256 number = ++jobIdCounter;
+        jobId = bytes32(number);
+        Jobs memory list = _jobsOf[customer];
+        life = life.withPrevious(list.latest).withSubmit(block.timestamp).withBlockNumberStateChange(block.number);
+        _jobsOf[customer] = Jobs({latest: number.toUint32(), count: list.count + 1});
     }
 
-    /// @dev Keeps both customers' lists in order when a job changes hands: rare, so the search may cost.
-    function _reindex(bytes32 _jobId, address from, address to) private {
-        if (from == to) return;
-        bytes32[] storage ids = jobIdByCustomer[from];
-        uint256 i = 0;
-        while (ids[i] != _jobId) i++;
-        for (; i + 1 < ids.length; i++) {
-            ids[i] = ids[i + 1];
-        }
-        ids.pop();
+    function _announce(bytes32 jobId, address customer) private {
+        emit JobCreated(jobId);
+        emit JobStatusChanged(jobId, customer, address(0), JobStatus.PENDING, JobStatus.PENDING, 0);
+    }
 
-        bytes32[] storage others = jobIdByCustomer[to];
-        others.push(_jobId);
-        for (uint256 j = others.length - 1; j > 0 && others[j - 1] > _jobId; j--) {
-            (others[j - 1], others[j]) = (others[j], others[j - 1]);
+    // ----------------------------------------------------------------------------------------- private: changes of a
+    // job
+
+    /// @dev Checks, stores and announces a change of status.
+    function _change(bytes32 jobId, Record storage record, Life life, JobStatus to) private returns (Life changed) {
+        JobStatus from = life.status();
+        JobRules.checkNewJobStatus(from, to);
+        changed = life.withStatus(to).withBlockNumberStateChange(block.number);
+        record.life = changed;
+        emit JobTransitionEvent(jobId, from, to);
+        emit JobStatusChanged(jobId, record.customerAddr, record.providerAddr, from, to, record.costPerMinute);
+    }
+
+    function _leaveQueues(Record storage record, Life life) private returns (Life) {
+        if (life.has(LifeWord.IN_TOP_UP_QUEUE)) record.more.pendingTopUp = 0;
+        return life.withFlag(LifeWord.IN_CANCELLING_QUEUE | LifeWord.IN_TOP_UP_QUEUE, false);
+    }
+
+    /// @dev Writes all fields but the status, which `life` has.
+    function _write(Record storage record, Life life, Job calldata job) private {
+        uint256 blockNumber = life.blockNumberStateChange();
+        _setCustomer(record, job.customerAddr);
+        record.providerAddr = job.providerAddr;
+        _setPacked(record, job.jobName, job.definition);
+        life = life.withFlag(LifeWord.CANCEL_REQUESTED, job.hasCancelRequest);
+        life = _setExitCode(record, life, job.exitCode);
+        life = _setLastError(record, life, job.lastError);
+        life = _setTime(record, life, job.time).withBlockNumberStateChange(blockNumber);
+        record.life = _setCost(record, life, job.cost);
+    }
+
+    /// @dev A job without a customer is none.
+    function _setCustomer(Record storage record, address customer) private {
+        if (customer == address(0)) revert InvalidJob();
+        record.customerAddr = customer;
+    }
+
+    /// @dev Bounds alone: what a purchase needs besides is the market's rule.
+    function _setPacked(Record storage record, bytes32 jobName, JobDefinition calldata definition) private {
+        _bound(definition.storageType, uint8(type(StorageType).max));
+        _bound(definition.uses.length + definition.affinity.length, DefinitionCodec.MAX_LABELS);
+        bytes memory packed = DefinitionCodec.pack(jobName, definition);
+        _bound(packed.length, DefinitionCodec.MAX_BYTES);
+        DefinitionCodec.save(record.packed, packed);
+    }
+
+    function _setCost(Record storage record, Life life, JobCost calldata cost) private returns (Life) {
+        uint256 panicTimestamp = _panicTimestamp(record, life);
+        record.maxCost = cost.maxCost.toUint96();
+        record.more.pendingTopUp = cost.pendingTopUp.toUint96();
+        life = life.withFlag(LifeWord.MORE, true).withFlag(LifeWord.DELEGATE, cost.delegateSpendingAuthority);
+        return _setOdd(record, life, cost.finalCost, panicTimestamp);
+    }
+
+    function _setTime(Record storage record, Life life, JobTime calldata time) private returns (Life) {
+        uint256 finalCost = _finalCost(record, life);
+        life = life.withSubmit(time.submit).withStart(time.start).withEnd(time.end);
+        life = life.withCancelRequest(time.cancelRequestTimestamp);
+        life = life.withBlockNumberStateChange(time.blockNumberStateChange);
+        return _setOdd(record, life, finalCost, time.panicTimestamp);
+    }
+
+    /// @dev Keeps what does not follow from the rest.
+    function _setOdd(Record storage record, Life life, uint256 finalCost, uint256 panicTimestamp)
+        private
+        returns (Life)
+    {
+        life = life.withFlag(LifeWord.ODD, false);
+        if (finalCost == _finalCost(record, life) && panicTimestamp == _panicTimestamp(record, life)) return life;
+        record.odd = Odd(finalCost.toUint96(), panicTimestamp.toUint32());
+        return life.withFlag(LifeWord.ODD, true);
+    }
+
+    function _setDelegate(Record storage record, Life life, bool authority, uint256 allowance) private returns (Life) {
+        bool capped = allowance != type(uint256).max;
+        life = life.withFlag(LifeWord.DELEGATE, authority).withFlag(LifeWord.CAPPED, capped);
+        if (!capped) return life;
+        record.more.delegateAllowance = allowance.toUint96();
+        return life.withFlag(LifeWord.MORE, true);
+    }
+
+    /// @dev Cut, never refused: a job must be able to end. Not within a character of UTF-8, which some readers refuse.
+    function _setLastError(Record storage record, Life life, string calldata text) private returns (Life) {
+        uint256 length = bytes(text).length;
+        if (length > MAX_ERROR_BYTES) {
+            length = MAX_ERROR_BYTES;
+            while (length > 0 && bytes(text)[length] & 0xc0 == 0x80) length--;
         }
+        if (length != 0) record.lastError = string(bytes(text)[:length]);
+        return life.withFlag(LifeWord.ERROR, length != 0);
+    }
+
+    function _setExitCode(Record storage record, Life life, int64 exitCode) private returns (Life) {
+        record.more.exitCode = exitCode;
+        return life.withFlag(LifeWord.MORE, true);
+    }
+
+    function _bound(uint256 value, uint256 highest) private pure {
+        if (value > highest) revert OutOfRange(value, 0, highest);
     }
 }

@@ -3,87 +3,36 @@ pragma solidity 0.8.37;
 
 import {AccessControl} from "@openzeppelin/contracts/access/AccessControl.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
-import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {Constants} from "./Constants.sol";
 import {IJobRepository} from "./interfaces/IJobRepository.sol";
 import {IProviderJobQueues} from "./interfaces/IProviderJobQueues.sol";
 import {IProviderManager} from "./interfaces/IProviderManager.sol";
 import {JobRules} from "./libraries/JobRules.sol";
-import {Job, JobDefinition, JobState, JobStatus} from "./Types.sol";
+import {JobState, LifeWord} from "./Life.sol";
+import {MarketCore} from "./MarketCore.sol";
+import {JobDefinition, JobReport, JobRequest, JobStatus, OutOfRange, QueueKind, Settings} from "./Types.sol";
 
 /// @title The market: customers buy jobs, the meta-scheduler assigns them, providers run them
 /// @notice The entry of the system and the holder of all locked credits. It owns them only on behalf of others: what a
 /// job locked leaves it in the transaction that ends the job, to the provider and to the customer, but for the market's
 /// share.
-/// @dev Every function checks, then writes, then moves credits, last of all. The contracts it calls are the market's
-/// own; none of them calls back.
-contract MetaScheduler is AccessControl {
-    using SafeERC20 for IERC20;
+contract MetaScheduler is MarketCore, AccessControl {
+    using SafeCast for uint256;
 
-    // --------------------------------------------------------------------------------------------------------- errors
+    /// @notice The market was opened for new jobs, or closed.
+    event RequestNewJobEnabled(bool enabled);
+    /// @notice The admin took of the market's share.
+    event AdminWithdrawal(address indexed admin, uint256 amount);
+    /// @notice The customer changed what delegated top-ups may do (the largest number: no cap).
+    event DelegateSpendingChanged(bytes32 indexed jobId, bool authority, uint256 allowance);
 
-    /// @notice The market takes no new jobs at present.
-    error NewJobRequestDisabled();
-    /// @notice A job needs tasks, CPUs, memory and a script.
-    error InvalidJobDefinition();
-    /// @notice The amount is below the minimum, or above the caller's balance or allowance.
-    error InsufficientFunds(uint256 available, uint256 required);
-    /// @notice The job is another customer's.
-    error CustomerOnly(address current, address expected);
-    /// @notice The job is another provider's, or no provider's.
-    error JobProviderOnly(address current, address expected);
-    /// @notice The caller has no part in the job that would let it do this.
-    error CustomerMetaSchedulerProviderOnly();
-    /// @notice The provider is not joined, or banned.
-    error ProviderNotJoined();
-    /// @notice Only a job that has not run can be refused.
-    error MetaScheduledScheduledStatusOnly(JobStatus current);
-    /// @notice Only a job that is claimed or runs can be topped up.
-    error RunningScheduledStatusOnly(JobStatus current);
-    /// @notice A provider reports that a job runs or has ended, nothing else.
-    error RunningColdStatusOnly(JobStatus current);
-    /// @notice Only a job that waits to be claimed can time out.
-    error MetaScheduledStatusOnly(JobStatus current);
-    /// @notice The provider may still claim the job until that time.
-    error ClaimTimeoutNotReached(uint256 deadline);
-    /// @notice The customer has not allowed delegated top-ups.
-    error NoSpendingAuthority();
-    /// @notice The job has enough minutes left.
-    error RemainingTimeAboveLimit(uint256 remaining, uint256 limit);
-
-    // --------------------------------------------------------------------------------------------------------- events
-
-    /// @notice A customer bought a job.
-    event NewJobRequestEvent(bytes32 _jobId, address _customerAddr);
-    /// @notice A provider took a job, with the minutes that its credits buy in all.
-    event ClaimJobEvent(
-        address customerAddr, address providerAddr, bytes32 jobId, uint64 maxDurationMinute, JobDefinition jobDefinition
-    );
-    /// @notice A provider took notice that the customer wants the job cancelled.
-    event ClaimNextCancellingJobEvent(address customerAddr, address providerAddr, bytes32 jobId);
-    /// @notice The minutes that were added since the provider last heard.
-    event ClaimNextTopUpJobEvent(bytes32 _jobId, address _providerAddr, uint64 maxDurationMinute);
-    /// @notice A provider gave a job back.
-    event JobRefusedEvent(bytes32 _jobId, address _providerAddr, address _customerAddr);
-    /// @notice The provider reported more minutes than the chain saw; the bound was billed instead.
-    event BilledTooMuchEvent(bytes32 _jobId, address _providerAddr, uint256 _billingAmount);
-
-    // ---------------------------------------------------------------------------------------------------------- state
-
+    /// @notice The functions that this market has beside DeepSquare's of version 1.2: all of them.
+    uint256 public constant EXTENSIONS = 1;
     /// @notice Assigns, tops up and panics jobs.
     bytes32 public constant METASCHEDULER_ROLE = keccak256("METASCHEDULER_ROLE");
-
-    IERC20 public immutable credit;
-    Constants public immutable constants;
-    IProviderManager public immutable providerManager;
-    IProviderJobQueues public immutable providerJobQueues;
-    IJobRepository public immutable jobs;
-
-    bool public enableRequestNewJob = true;
-
-    /// @notice The market's share of all bills that the admin has not withdrawn yet.
-    uint256 public withdrawable;
 
     /// @dev The deployer administers the roles; METASCHEDULER_ROLE is granted to the account that schedules.
     constructor(
@@ -92,12 +41,7 @@ contract MetaScheduler is AccessControl {
         IProviderManager _providerManager,
         IProviderJobQueues _providerJobQueues,
         IJobRepository _jobs
-    ) {
-        credit = _credit;
-        constants = _constants;
-        providerManager = _providerManager;
-        providerJobQueues = _providerJobQueues;
-        jobs = _jobs;
+    ) MarketCore(_credit, _constants, _providerManager, _providerJobQueues, _jobs) {
         _grantRole(DEFAULT_ADMIN_ROLE, msg.sender);
     }
 
@@ -105,200 +49,313 @@ contract MetaScheduler is AccessControl {
 
     /// @notice The caller buys a job and locks credits for it, out of its allowance. Anybody may.
     function requestNewJob(
-        JobDefinition memory _definition,
+        JobDefinition calldata _definition,
         uint256 _lockedCredits,
         bytes32 _jobName,
         bool _delegateSpendingAuthority
     ) external returns (bytes32) {
         if (!enableRequestNewJob) revert NewJobRequestDisabled();
-        if (!JobRules.isJobDefinitionValid(_definition)) revert InvalidJobDefinition();
         uint256 minimum = constants.minimumAmount();
         if (_lockedCredits < minimum) revert InsufficientFunds(_lockedCredits, minimum);
-        _checkFunds(msg.sender, _lockedCredits);
+        _lock(_lockedCredits);
+        return _open(_definition, _lockedCredits, _jobName, _delegateSpendingAuthority, type(uint256).max);
+    }
 
-        Job memory job;
-        job.customerAddr = msg.sender;
-        job.definition = _definition;
-        job.cost.maxCost = _lockedCredits;
-        job.cost.delegateSpendingAuthority = _delegateSpendingAuthority;
-        job.time.submit = block.timestamp;
-        job.jobName = _jobName;
-        bytes32 jobId = jobs.create(job);
-        emit NewJobRequestEvent(jobId, msg.sender);
+    /// @notice The caller buys many jobs at once, all or none.
+    /// @return jobIds The jobs, in the order of the requests; where the caller used a request's key before, the job
+    /// that it bought then.
+    function requestNewJobs(JobRequest[] calldata requests) external returns (bytes32[] memory jobIds) {
+        return _openMany(requests);
+    }
 
-        credit.safeTransferFrom(msg.sender, address(this), _lockedCredits);
-        return jobId;
+    /// @notice The same, with the allowance given by a signature of the caller (EIP-2612) instead of a transaction.
+    /// @dev Whoever saw the signature can have used it before: then the allowance is there, and that is what counts.
+    function requestNewJobsWithPermit(
+        JobRequest[] calldata requests,
+        uint256 value,
+        uint256 deadline,
+        uint8 v,
+        bytes32 r,
+        bytes32 s
+    ) external returns (bytes32[] memory jobIds) {
+        try IERC20Permit(address(credit)).permit(msg.sender, address(this), value, deadline, v, r, s) {} catch {}
+        return _openMany(requests);
     }
 
     /// @notice The customer ends its job: at once while nobody has it, else through its provider. A repeat asks the
-    /// provider once more.
+    /// provider once more, if it has taken notice of the request before.
     function cancelJob(bytes32 _jobId) external {
         JobState memory job = _customersJob(_jobId);
-        if (!job.hasCancelRequest) {
-            job.hasCancelRequest = true;
-            job.time.cancelRequestTimestamp = block.timestamp;
-            jobs.setHasCancelRequest(_jobId, true);
-            jobs.setTime(_jobId, job.time);
-        }
-        if (job.status == JobStatus.PENDING) {
-            _end(_jobId, job, JobStatus.CANCELLED, 0);
-        } else {
-            providerJobQueues.pushCancellingJob(job.providerAddr, _jobId);
-        }
+        jobs.requestCancel(_jobId);
+        emit JobCancelRequested(_jobId, job.customerAddr, job.providerAddr);
+        if (job.life.status() == JobStatus.PENDING) _endFree(_jobId, job, JobStatus.CANCELLED);
+        else if (!job.life.has(LifeWord.IN_CANCELLING_QUEUE)) _queue(_jobId, job, QueueKind.CANCELLING);
     }
 
-    /// @notice The customer locks more credits for its job.
+    /// @notice The caller locks more of its credits for a job, at least a minute's worth. Anybody may; what is not used
+    /// goes to the job's customer.
     function topUpJob(bytes32 _jobId, uint256 _amount) external {
-        JobState memory job = _customersJob(_jobId);
-        _topUp(_jobId, job, _amount);
+        _topUp(_jobId, jobs.getState(_jobId), msg.sender, _amount, false);
     }
 
-    /// @notice The customer lets the meta-scheduler top up its job, or no longer.
+    /// @notice The customer lets the meta-scheduler top up its job, or no longer. A cap stays as it is.
     function setDelegateSpendingAuthority(bytes32 _jobId, bool _delegateSpendingAuthority) external {
+        _customersJob(_jobId);
+        _setDelegate(_jobId, _delegateSpendingAuthority, jobs.delegateAllowance(_jobId));
+    }
+
+    /// @notice The customer bounds what delegated top-ups may add from now on; the largest number: only its allowance
+    /// bounds them.
+    function setDelegateSpendingCap(bytes32 _jobId, uint256 _cap) external {
         JobState memory job = _customersJob(_jobId);
-        job.cost.delegateSpendingAuthority = _delegateSpendingAuthority;
-        jobs.setCost(_jobId, job.cost);
+        _setDelegate(_jobId, job.life.has(LifeWord.DELEGATE), _cap);
     }
 
     // -------------------------------------------------------------------------------------------------- meta-scheduler
 
-    /// @notice Assigns a pending job to a provider, at the prices that the provider has now.
+    /// @notice Assigns a pending job to a provider, at the prices that the provider has now. Credits that would not buy
+    /// a minute are refused.
     function metaSchedule(bytes32 _jobId, address _providerAddr) external onlyRole(METASCHEDULER_ROLE) {
-        if (!providerManager.isValidForScheduling(_providerAddr)) revert ProviderNotJoined();
-        jobs.setJobStatus(_jobId, JobStatus.META_SCHEDULED);
-        jobs.assign(_jobId, _providerAddr, providerManager.getProviderPrices(_providerAddr));
-        providerJobQueues.pushClaimableJob(_providerAddr, _jobId);
+        _assign(_jobId, _providerAddr);
     }
 
-    /// @notice Locks one more slice of the customer's allowance, if the customer agreed and the job has less than that
-    /// left.
+    /// @notice Assigns many jobs, each to the provider at the same place of the other list. Leaves out what is not
+    /// PENDING any more, a provider that may have nothing new, and credits that would not buy a minute.
+    function metaScheduleMany(bytes32[] calldata _jobIds, address[] calldata _providerAddrs)
+        external
+        onlyRole(METASCHEDULER_ROLE)
+    {
+        if (_jobIds.length != _providerAddrs.length) {
+            revert OutOfRange(_providerAddrs.length, _jobIds.length, _jobIds.length);
+        }
+        for (uint256 i = 0; i < _jobIds.length; i++) {
+            _tryAssign(_jobIds[i], _providerAddrs[i]);
+        }
+    }
+
+    /// @notice Locks one more slice of the customer's allowance, or what is left of the cap if that is less; if the
+    /// customer agreed and the job has less than a slice left.
     function topUpJobDelegate(bytes32 _jobId) external onlyRole(METASCHEDULER_ROLE) {
         JobState memory job = jobs.getState(_jobId);
-        if (!job.cost.delegateSpendingAuthority) revert NoSpendingAuthority();
-        if (!JobRules.isTopable(job.status)) revert RunningScheduledStatusOnly(job.status);
+        if (!job.life.has(LifeWord.DELEGATE)) revert NoSpendingAuthority();
+        _checkTopable(job.life.status());
 
-        uint256 minuteCost = jobs.costPerMinute(_jobId);
         uint256 limit = constants.topUpSliceDurationMin();
-        uint256 remaining = JobRules.remainingMinutes(job.cost.maxCost, minuteCost, job.time.start);
+        uint256 remaining = JobRules.remainingMinutes(job.maxCost, job.costPerMinute, job.life.start());
         if (remaining >= limit) revert RemainingTimeAboveLimit(remaining, limit);
-        _topUp(_jobId, job, JobRules.costOf(limit, minuteCost));
-    }
-
-    /// @notice Ends a job that is lost, at no cost. Only the meta-scheduler and the job's provider, to whose detriment
-    /// it is; a customer would escape its bill.
-    function panicJob(bytes32 _jobId, string calldata _lastError) external {
-        JobState memory job = jobs.getState(_jobId);
-        if (!hasRole(METASCHEDULER_ROLE, msg.sender) && msg.sender != job.providerAddr) {
-            revert CustomerMetaSchedulerProviderOnly();
-        }
-        JobRules.checkNewJobStatus(job.status, JobStatus.PANICKED);
-        jobs.setLastError(_jobId, _lastError);
-        _end(_jobId, job, JobStatus.PANICKED, 0);
+        uint256 slice = JobRules.costOf(limit, job.costPerMinute);
+        slice = Math.min(slice, jobs.delegateAllowance(_jobId));
+        if (slice < job.costPerMinute) revert DelegateCapReached(slice, job.costPerMinute);
+        _topUp(_jobId, job, job.customerAddr, slice, true);
     }
 
     // ------------------------------------------------------------------------------------------------------- providers
 
-    /// @notice The caller takes its next job. A provider that was banned or removed after the assignment hands the job
-    /// back instead, so that its queue drains and never blocks it from ending what it runs.
+    /// @notice The caller takes its next job. One that may have nothing new any more hands the job back instead.
     function claimNextJob() external {
-        bytes32 jobId = providerJobQueues.popNextClaimableJob(msg.sender);
-        if (!providerManager.isValidForScheduling(msg.sender)) {
-            _refuse(jobId, jobs.getState(jobId));
-            return;
-        }
-        jobs.setJobStatus(jobId, JobStatus.SCHEDULED);
-        providerManager.incJobCount(msg.sender);
+        _claim(1);
+    }
 
-        Job memory job = jobs.get(jobId);
-        uint64 maxDuration = JobRules.minutesFor(job.cost.maxCost, jobs.costPerMinute(jobId));
-        emit ClaimJobEvent(job.customerAddr, msg.sender, jobId, maxDuration, job.definition);
+    /// @notice The caller takes up to `_count` jobs.
+    function claimNextJobs(uint256 _count) external {
+        _claim(_count);
     }
 
     /// @notice The job's provider gives it back before it has run.
     function refuseJob(bytes32 _jobId) external {
         JobState memory job = _providersJob(_jobId);
-        if (job.status != JobStatus.META_SCHEDULED && job.status != JobStatus.SCHEDULED) {
-            revert MetaScheduledScheduledStatusOnly(job.status);
+        if (job.life.status() != JobStatus.META_SCHEDULED && job.life.status() != JobStatus.SCHEDULED) {
+            revert MetaScheduledScheduledStatusOnly(job.life.status());
         }
-        _refuse(_jobId, job);
+        _refuse(_jobId, job, false);
     }
 
-    /// @notice The job's provider reports that the job runs, or how it ended and for how many minutes it ran.
+    /// @notice The job's provider reports that the job runs, or how it ended and for how many started minutes it ran.
     function providerSetJobStatus(
         bytes32 _jobId,
-        JobStatus _nextJobStatus,
+        uint8 _nextJobStatus,
         uint64 _jobDurationMinute,
         string calldata _lastError,
         int64 _exitCode
     ) external {
-        JobState memory job = _providersJob(_jobId);
-        JobRules.checkNewJobStatus(job.status, _nextJobStatus);
-        if (_nextJobStatus < JobStatus.RUNNING) revert RunningColdStatusOnly(_nextJobStatus);
+        _report(_jobId, _nextJobStatus, uint256(_jobDurationMinute) * 1 minutes, 1 minutes, _lastError, _exitCode);
+    }
 
-        if (bytes(_lastError).length != 0) jobs.setLastError(_jobId, _lastError);
-        if (_nextJobStatus == JobStatus.RUNNING) {
-            job.time.start = block.timestamp;
-            jobs.setTime(_jobId, job.time);
-            jobs.setJobStatus(_jobId, JobStatus.RUNNING);
-        } else {
-            jobs.setExitCode(_jobId, _exitCode);
-            _end(_jobId, job, _nextJobStatus, _jobDurationMinute);
+    /// @notice The same with the seconds that the job ran, which alone are billed.
+    function providerSetJobStatusSecond(
+        bytes32 _jobId,
+        uint8 _nextJobStatus,
+        uint64 _jobDurationSecond,
+        string calldata _lastError,
+        int64 _exitCode
+    ) external {
+        _report(_jobId, _nextJobStatus, _jobDurationSecond, 1 seconds, _lastError, _exitCode);
+    }
+
+    /// @notice The caller reports on many of its jobs, in seconds. Leaves out what is another's and what the job's
+    /// status does not allow any more.
+    function providerSetJobStatuses(JobReport[] calldata _reports) external {
+        Settings memory settings = constants.all();
+        Earnings memory earned;
+        for (uint256 i = 0; i < _reports.length; i++) {
+            JobReport calldata report = _reports[i];
+            JobStatus next = _jobStatus(report.status);
+            JobState memory job = jobs.getState(report.jobId);
+            if (
+                msg.sender != job.providerAddr || next < JobStatus.RUNNING
+                    || !JobRules.isAllowed(job.life.status(), next)
+            ) {
+                continue;
+            }
+            _apply(
+                Report(report.jobId, next, report.durationSecond, 1 seconds, report.exitCode),
+                report.lastError,
+                job,
+                settings,
+                earned
+            );
         }
+        _settle(msg.sender, earned);
     }
 
     /// @notice The caller takes notice of the next job that its customer wants cancelled.
     function claimNextCancellingJob() external {
-        bytes32 jobId = providerJobQueues.popNextCancellingJob(msg.sender);
-        emit ClaimNextCancellingJobEvent(jobs.getState(jobId).customerAddr, msg.sender, jobId);
+        _noticeCancels(1);
+    }
+
+    /// @notice The caller takes notice of up to `_count` such jobs.
+    function claimNextCancellingJobs(uint256 _count) external {
+        _noticeCancels(_count);
     }
 
     /// @notice The caller takes notice of the next job that has more minutes now.
     function claimNextTopUpJob() external {
-        bytes32 jobId = providerJobQueues.popNextTopUpJob(msg.sender);
-        JobState memory job = jobs.getState(jobId);
-        uint256 minuteCost = jobs.costPerMinute(jobId);
-        // Taken as a difference of totals, so that the minutes of many top-ups add up to what all the credits buy.
-        uint64 known = JobRules.minutesFor(job.cost.maxCost - job.cost.pendingTopUp, minuteCost);
-        uint64 added = JobRules.minutesFor(job.cost.maxCost, minuteCost) - known;
-
-        job.cost.pendingTopUp = 0;
-        jobs.setCost(jobId, job.cost);
-        emit ClaimNextTopUpJobEvent(jobId, msg.sender, added);
+        _noticeTopUps(1);
     }
 
-    // -------------------------------------------------------------------------------------------------------- anybody
+    /// @notice The caller takes notice of up to `_count` such jobs.
+    function claimNextTopUpJobs(uint256 _count) external {
+        _noticeTopUps(_count);
+    }
+
+    // -------------------------------------------------------------------------------------------------- several
+    // parties
+
+    /// @notice Ends a job that is lost, as PANICKED.
+    /// - The meta-scheduler and the job's provider may at any time, at no cost.
+    /// - The customer may at no cost before a provider has the job. While it runs it is billed as if it was cancelled:
+    /// the time that the chain saw, at least the fee.
+    /// - Anybody may, at no cost to the customer, where the provider of a running job is silent past the time that is
+    ///   paid for and the delta, or where it did not answer a cancel request of a job that it took, in the time that it
+    ///   would have to claim one.
+    function panicJob(bytes32 _jobId, string calldata _lastError) external {
+        JobState memory job = jobs.getState(_jobId);
+        JobRules.checkNewJobStatus(job.life.status(), JobStatus.PANICKED);
+        Settings memory settings = constants.all();
+        uint256 billed = _panicBill(job, settings);
+
+        if (bytes(_lastError).length != 0) jobs.setLastError(_jobId, _lastError);
+        Earnings memory earned;
+        _end(_jobId, job, JobStatus.PANICKED, billed, 0, settings.deepsquareCut, earned);
+        _settle(job.providerAddr, earned);
+    }
 
     /// @notice Sends back a job that its provider has not claimed in time. Anybody may: nobody loses, the job waits no
     /// longer.
     function timeoutJob(bytes32 _jobId) external {
         JobState memory job = jobs.getState(_jobId);
-        if (job.status != JobStatus.META_SCHEDULED) revert MetaScheduledStatusOnly(job.status);
-        uint256 deadline = jobs.assignedAt(_jobId) + constants.claimJobTimeout();
+        if (job.life.status() != JobStatus.META_SCHEDULED) revert MetaScheduledStatusOnly(job.life.status());
+        uint256 deadline = job.life.assignedAt() + constants.claimJobTimeout();
         if (block.timestamp < deadline) revert ClaimTimeoutNotReached(deadline);
-        _release(_jobId, job);
+        _release(_jobId, job, false);
     }
 
     // ---------------------------------------------------------------------------------------------------------- admin
 
-    /// @notice Opens or closes the market for new jobs; those that exist go on. Only the admin.
+    /// @notice Opens or closes the market for new jobs; those that exist go on, end, and are refunded. Only the admin.
     function setEnableRequestNewJob(bool _enable) external onlyRole(DEFAULT_ADMIN_ROLE) {
         enableRequestNewJob = _enable;
+        emit RequestNewJobEnabled(_enable);
     }
 
     /// @notice Pays the market's share out to the admin who calls: of bills only, never what jobs have locked.
     function withdrawAdmin(uint256 _amount) external onlyRole(DEFAULT_ADMIN_ROLE) {
-        if (_amount > withdrawable) revert InsufficientFunds(withdrawable, _amount);
-        withdrawable -= _amount;
-        credit.safeTransfer(msg.sender, _amount);
+        if (_amount > _withdrawable) revert InsufficientFunds(_withdrawable, _amount);
+        _withdrawable -= _amount.toUint128();
+        emit AdminWithdrawal(msg.sender, _amount);
+        _pay(msg.sender, _amount);
     }
 
-    // ----------------------------------------------------------------------------------------------- private: callers
+    // --------------------------------------------------------------------------------------------------------- private
+
+    /// @dev A provider's report; `unit` is 60 where the duration is in started minutes, else 1.
+    struct Report {
+        bytes32 jobId;
+        JobStatus next;
+        uint256 durationSecond;
+        uint256 unit;
+        int64 exitCode;
+    }
+
+    function _report(
+        bytes32 _jobId,
+        uint8 _nextJobStatus,
+        uint256 durationSecond,
+        uint256 unit,
+        string calldata _lastError,
+        int64 _exitCode
+    ) private {
+        JobStatus next = _jobStatus(_nextJobStatus);
+        JobState memory job = _providersJob(_jobId);
+        JobRules.checkNewJobStatus(job.life.status(), next);
+        if (next < JobStatus.RUNNING) revert RunningColdStatusOnly(next);
+        Settings memory settings;
+        if (next != JobStatus.RUNNING) settings = constants.all();
+        Earnings memory earned;
+        _apply(Report(_jobId, next, durationSecond, unit, _exitCode), _lastError, job, settings, earned);
+        _settle(msg.sender, earned);
+    }
+
+    function _apply(
+        Report memory report,
+        string calldata _lastError,
+        JobState memory job,
+        Settings memory settings,
+        Earnings memory earned
+    ) private {
+        if (bytes(_lastError).length != 0) jobs.setLastError(report.jobId, _lastError);
+        if (report.next == JobStatus.RUNNING) {
+            jobs.start(report.jobId);
+            return;
+        }
+        (uint256 billed, bool tooMuch) = _billable(job, report.next, report.durationSecond, report.unit, settings);
+        uint256 cost = _end(report.jobId, job, report.next, billed, report.exitCode, settings.deepsquareCut, earned);
+        if (tooMuch) emit BilledTooMuchEvent(report.jobId, msg.sender, cost);
+    }
+
+    /// @dev The seconds that the caller's panic of a job bills; reverts if it may not.
+    function _panicBill(JobState memory job, Settings memory settings) private view returns (uint256 billed) {
+        if (msg.sender == job.providerAddr || hasRole(METASCHEDULER_ROLE, msg.sender)) return 0;
+        bool customer = msg.sender == job.customerAddr;
+        if (customer && job.life.status() < JobStatus.SCHEDULED) return 0;
+
+        uint256 deadline = type(uint256).max;
+        if (job.life.status() == JobStatus.RUNNING) {
+            deadline = _lastBilledSecond(job, settings);
+        } else if (job.life.status() == JobStatus.SCHEDULED && job.life.has(LifeWord.CANCEL_REQUESTED)) {
+            deadline = job.life.cancelRequest() + settings.claimJobTimeout;
+        }
+        if (block.timestamp > deadline) return 0;
+        if (!customer) revert CustomerMetaSchedulerProviderOnly();
+        if (job.life.status() != JobStatus.RUNNING) revert ProviderInTime(deadline);
+        return _cancelBill(job, settings);
+    }
 
     /// @dev A hot job of the caller's.
     function _customersJob(bytes32 _jobId) private view returns (JobState memory job) {
         job = jobs.getState(_jobId);
         if (msg.sender != job.customerAddr) revert CustomerOnly(msg.sender, job.customerAddr);
-        if (JobRules.isJobCold(job.status)) revert JobRules.JobHotStatusOnly(job.status);
+        if (JobRules.isJobCold(job.life.status())) revert JobRules.JobHotStatusOnly(job.life.status());
     }
 
     /// @dev A job assigned to the caller.
@@ -307,82 +364,13 @@ contract MetaScheduler is AccessControl {
         if (msg.sender != job.providerAddr) revert JobProviderOnly(msg.sender, job.providerAddr);
     }
 
-    /// @dev Reverts unless the market can take that much from the customer.
-    function _checkFunds(address customer, uint256 amount) private view {
-        uint256 available = Math.min(credit.balanceOf(customer), credit.allowance(customer, address(this)));
-        if (amount > available) revert InsufficientFunds(available, amount);
+    function _setDelegate(bytes32 _jobId, bool authority, uint256 allowance) private {
+        jobs.setDelegate(_jobId, authority, allowance);
+        emit DelegateSpendingChanged(_jobId, authority, allowance);
     }
 
-    // -------------------------------------------------------------------------------------- private: changes of a job
-
-    function _topUp(bytes32 _jobId, JobState memory job, uint256 amount) private {
-        if (!JobRules.isTopable(job.status)) revert RunningScheduledStatusOnly(job.status);
-        _checkFunds(job.customerAddr, amount);
-
-        job.cost.maxCost += amount;
-        job.cost.pendingTopUp += amount;
-        jobs.setCost(_jobId, job.cost);
-        providerJobQueues.pushTopUpJob(job.providerAddr, _jobId);
-
-        credit.safeTransferFrom(job.customerAddr, address(this), amount);
-    }
-
-    function _refuse(bytes32 _jobId, JobState memory job) private {
-        emit JobRefusedEvent(_jobId, job.providerAddr, job.customerAddr);
-        _release(_jobId, job);
-    }
-
-    /// @dev The job leaves its provider and waits for another; one whose customer wants it cancelled ends here instead.
-    function _release(bytes32 _jobId, JobState memory job) private {
-        if (job.hasCancelRequest) {
-            _end(_jobId, job, JobStatus.CANCELLED, 0);
-            return;
-        }
-        providerJobQueues.removeJob(job.providerAddr, _jobId);
-        // The next claim announces all the minutes, so no top-up is pending any more.
-        job.cost.pendingTopUp = 0;
-        jobs.setCost(_jobId, job.cost);
-        jobs.unassign(_jobId);
-        jobs.setJobStatus(_jobId, JobStatus.PENDING);
-    }
-
-    /// @dev Ends a job: stamps it, bills it, pays the provider, keeps the market's share and refunds the rest.
-    function _end(bytes32 _jobId, JobState memory job, JobStatus status, uint256 reportedMinutes) private {
-        uint256 cost = _bill(_jobId, job, status, reportedMinutes);
-        uint256 share = Math.mulDiv(cost, constants.deepsquareCut(), 100);
-        withdrawable += share;
-
-        job.time.end = block.timestamp;
-        if (status == JobStatus.PANICKED) job.time.panicTimestamp = block.timestamp;
-        job.cost.finalCost = cost;
-        job.cost.pendingTopUp = 0;
-        jobs.setTime(_jobId, job.time);
-        jobs.setCost(_jobId, job.cost);
-        jobs.setJobStatus(_jobId, status);
-        if (job.providerAddr != address(0)) providerJobQueues.removeJob(job.providerAddr, _jobId);
-
-        _pay(job.providerAddr, cost - share);
-        _pay(job.customerAddr, job.cost.maxCost - cost);
-    }
-
-    /// @dev What a job costs that ends now. Bounded twice: by the time that the chain saw, and by what is locked.
-    function _bill(bytes32 _jobId, JobState memory job, JobStatus status, uint256 billed)
-        private
-        returns (uint256 cost)
-    {
-        if (job.time.start == 0 || status == JobStatus.PANICKED) return 0;
-
-        uint256 bound = Math.saturatingAdd(JobRules.startedMinutes(job.time.start), constants.billDurationDeltaMinute());
-        bool tooMuch = billed > bound;
-        if (tooMuch) billed = bound;
-        if (status == JobStatus.CANCELLED && job.hasCancelRequest) {
-            billed = Math.max(billed, constants.cancellationFeeMinute());
-        }
-        cost = Math.min(JobRules.costOf(billed, jobs.costPerMinute(_jobId)), job.cost.maxCost);
-        if (tooMuch) emit BilledTooMuchEvent(_jobId, job.providerAddr, cost);
-    }
-
-    function _pay(address to, uint256 amount) private {
-        if (amount != 0) credit.safeTransfer(to, amount);
+    function _jobStatus(uint8 number) private pure returns (JobStatus) {
+        if (number > uint8(type(JobStatus).max)) revert OutOfRange(number, 0, uint8(type(JobStatus).max));
+        return JobStatus(number);
     }
 }

@@ -45,16 +45,8 @@ abstract contract ProviderList {
         view
         returns (bytes32[] memory data, uint256 actualLength, uint256 newCursor)
     {
-        newCursor = cursor == 0 ? head : objects[cursor].id;
-        bytes32[] memory page = new bytes32[](howMany < elementCount ? howMany : elementCount);
-        for (; newCursor != 0 && actualLength < page.length; actualLength++) {
-            page[actualLength] = objects[newCursor].data;
-            newCursor = objects[newCursor].next;
-        }
-        data = new bytes32[](actualLength);
-        for (uint256 i = 0; i < actualLength; i++) {
-            data[i] = page[i];
-        }
+        (data, newCursor) = _page(cursor, howMany);
+        actualLength = data.length;
     }
 
     /// @notice The id of the first object with this data from the object `_from` on, or from the head where `_from` is
@@ -65,6 +57,19 @@ abstract contract ProviderList {
             id = objects[id].next;
         }
         return id;
+    }
+
+    function _page(uint256 cursor, uint256 howMany) internal view returns (bytes32[] memory data, uint256 next) {
+        next = cursor == 0 ? head : objects[cursor].id;
+        data = new bytes32[](howMany < elementCount ? howMany : elementCount);
+        uint256 length;
+        for (; next != 0 && length < data.length; length++) {
+            data[length] = objects[next].data;
+            next = objects[next].next;
+        }
+        assembly ("memory-safe") {
+            mstore(data, length)
+        }
     }
 
     // --------------------------------------------------------------------------------------------------------- writes

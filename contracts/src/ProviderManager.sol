@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {AccessControl} from "@openzeppelin/contracts/access/AccessControl.sol";
 import {IProviderManager} from "./interfaces/IProviderManager.sol";
 import {ProviderList} from "./ProviderList.sol";
-import {Label, Provider, ProviderHardware, ProviderPrices} from "./Types.sol";
+import {Label, OutOfRange, Provider, ProviderHardware, ProviderPrices} from "./Types.sol";
 
 /// @title The register of providers
 /// @notice A provider registers itself; the operators of the market, who hold METASCHEDULER_ROLE, approve, remove and
@@ -29,6 +29,25 @@ contract ProviderManager is IProviderManager, ProviderList, AccessControl {
 
     // ---------------------------------------------------------------------------------------------------------- state
 
+    enum Membership {
+        NONE,
+        WAITING,
+        JOINED
+    }
+
+    /// @dev A word of what each claim reads, a word of what each assignment reads, and the rest.
+    struct Record {
+        Membership membership;
+        /// @dev Outlives a removal.
+        bool isBanned;
+        uint64 jobCount;
+        uint96 gpuPricePerMin;
+        uint96 cpuPricePerMin;
+        uint64 memPricePerMin;
+        ProviderHardware hardware;
+        Label[] labels;
+    }
+
     /// @notice Operators of the market: they decide who takes part.
     bytes32 public constant METASCHEDULER_ROLE = keccak256("METASCHEDULER_ROLE");
     /// @notice The MetaScheduler contract: it counts the jobs that a provider claims.
@@ -36,10 +55,7 @@ contract ProviderManager is IProviderManager, ProviderList, AccessControl {
     /// @notice Registering is free.
     uint256 public constant PROVIDER_REGISTRATION_TAX = 0;
 
-    /// @notice The joined providers. A ban outlives a removal: `isBanned` can be all that is left of one.
-    mapping(address => Provider) public providers;
-    mapping(address => Provider) public waitingApprovalProviders;
-    mapping(address => uint64) public jobCountByProvider;
+    mapping(address provider => Record) private _records;
 
     /// @dev The deployer administers the roles and grants METASCHEDULER_ROLE to whom it trusts.
     constructor() {
@@ -48,80 +64,131 @@ contract ProviderManager is IProviderManager, ProviderList, AccessControl {
 
     // ---------------------------------------------------------------------------------------------------------- reads
 
+    /// @notice A joined provider. Of one that is banned and gone, the ban is all that is left.
     function getProvider(address _providerAddr) external view returns (Provider memory) {
-        return providers[_providerAddr];
+        return _provider(_providerAddr, Membership.JOINED);
     }
 
     function getWaitingForApprovalProvider(address _providerAddr) external view returns (Provider memory) {
-        return waitingApprovalProviders[_providerAddr];
+        return _provider(_providerAddr, Membership.WAITING);
     }
 
-    function getProviderHardware(address _providerAddr) external view returns (ProviderHardware memory) {
-        return providers[_providerAddr].providerHardware;
+    /// @notice A joined provider without its labels.
+    function providers(address _providerAddr)
+        external
+        view
+        returns (
+            address addr,
+            ProviderHardware memory providerHardware,
+            ProviderPrices memory providerPrices,
+            bool isBanned_
+        )
+    {
+        return _summary(_providerAddr, Membership.JOINED);
     }
 
-    function getProviderPrices(address _providerAddr) external view returns (ProviderPrices memory) {
-        return providers[_providerAddr].providerPrices;
+    /// @notice A waiting provider without its labels.
+    function waitingApprovalProviders(address _providerAddr)
+        external
+        view
+        returns (
+            address addr,
+            ProviderHardware memory providerHardware,
+            ProviderPrices memory providerPrices,
+            bool isBanned_
+        )
+    {
+        return _summary(_providerAddr, Membership.WAITING);
     }
 
-    function getLabels(address _providerAddr) external view returns (Label[] memory) {
-        return providers[_providerAddr].labels;
+    /// @notice Joined providers in the order in which they joined, banned ones too, a page at a time.
+    /// @param cursor 0 for the first page, then `next` of the page before.
+    /// @param howMany The most to return.
+    /// @return page The providers.
+    /// @return next Where the next page begins; 0 when there is none.
+    function getProviders(uint256 cursor, uint256 howMany)
+        external
+        view
+        returns (Provider[] memory page, uint256 next)
+    {
+        bytes32[] memory addresses;
+        (addresses, next) = _page(cursor, howMany);
+        page = new Provider[](addresses.length);
+        for (uint256 i = 0; i < addresses.length; i++) {
+            page[i] = _provider(address(uint160(uint256(addresses[i]))), Membership.JOINED);
+        }
+    }
+
+    function getProviderHardware(address _providerAddr) external view returns (ProviderHardware memory hardware) {
+        if (_is(_providerAddr, Membership.JOINED)) hardware = _records[_providerAddr].hardware;
+    }
+
+    function getProviderPrices(address _providerAddr) external view returns (ProviderPrices memory prices) {
+        if (_is(_providerAddr, Membership.JOINED)) prices = _prices(_providerAddr);
+    }
+
+    function getLabels(address _providerAddr) external view returns (Label[] memory labels) {
+        if (_is(_providerAddr, Membership.JOINED)) labels = _records[_providerAddr].labels;
     }
 
     /// @notice How many jobs a provider has ever claimed.
     function getJobCount(address _providerAddr) external view returns (uint64) {
-        return jobCountByProvider[_providerAddr];
+        return _records[_providerAddr].jobCount;
+    }
+
+    /// @notice As getJobCount.
+    function jobCountByProvider(address _providerAddr) external view returns (uint64) {
+        return _records[_providerAddr].jobCount;
     }
 
     function isBanned(address _providerAddr) external view returns (bool) {
-        return providers[_providerAddr].isBanned;
+        return _records[_providerAddr].isBanned;
     }
 
     function isWaitingForApproval(address _providerAddr) external view returns (bool) {
-        return _isWaiting(_providerAddr);
+        return _is(_providerAddr, Membership.WAITING);
     }
 
     /// @notice Whether jobs may be assigned to it: joined and not banned.
     function isValidForScheduling(address _providerAddr) external view returns (bool) {
-        return _isJoined(_providerAddr) && !providers[_providerAddr].isBanned;
+        return _isValid(_providerAddr);
+    }
+
+    /// @notice Whether jobs may be assigned to a provider, and its prices.
+    function getOffer(address _providerAddr) external view returns (bool valid, ProviderPrices memory prices) {
+        valid = _isValid(_providerAddr);
+        if (valid) prices = _prices(_providerAddr);
     }
 
     // --------------------------------------------------------------------------------------------- writes, a provider
 
     /// @notice The caller offers its hardware at these prices. A new provider then waits for approval; a repeat while
-    /// it waits replaces the offer; a joined provider stays joined, and new jobs see the new offer.
-    function register(ProviderHardware memory _hardware, ProviderPrices memory _prices, Label[] memory _labels)
-        external
-    {
+    /// it waits replaces the offer; a joined provider stays joined, and new jobs see the new offer. A banned one may
+    /// register too, so that its supervisor can start and end what it runs; it gets nothing new.
+    function register(
+        ProviderHardware calldata _hardware,
+        ProviderPrices calldata _providerPrices,
+        Label[] calldata _labels
+    ) external {
         _checkHardware(_hardware);
-        Provider memory provider = Provider({
-            addr: msg.sender,
-            providerHardware: _hardware,
-            providerPrices: _prices,
-            labels: _labels,
-            isBanned: providers[msg.sender].isBanned
-        });
-
-        if (_isJoined(msg.sender)) {
-            providers[msg.sender] = provider;
-            return;
-        }
-        bool first = !_isWaiting(msg.sender);
-        if (first && provider.isBanned) revert Banned();
-        waitingApprovalProviders[msg.sender] = provider;
-        if (first) emit ProviderWaitingForApproval(msg.sender);
+        Record storage record = _records[msg.sender];
+        record.gpuPricePerMin = uint96(_bounded(_providerPrices.gpuPricePerMin, type(uint96).max));
+        record.cpuPricePerMin = uint96(_bounded(_providerPrices.cpuPricePerMin, type(uint96).max));
+        record.memPricePerMin = uint64(_bounded(_providerPrices.memPricePerMin, type(uint64).max));
+        record.hardware = _hardware;
+        record.labels = _labels;
+        if (record.membership != Membership.NONE) return;
+        record.membership = Membership.WAITING;
+        emit ProviderWaitingForApproval(msg.sender);
     }
 
     // --------------------------------------------------------------------------------- writes, operators of the market
 
     /// @notice Lets a waiting provider join.
     function approve(address _providerAddr) external onlyRole(METASCHEDULER_ROLE) {
-        if (!_isWaiting(_providerAddr)) revert WaitingApprovalOnly();
-        if (providers[_providerAddr].isBanned) revert Banned();
-        providers[_providerAddr] = waitingApprovalProviders[_providerAddr];
-        // It may have been banned when it registered; now it is not.
-        providers[_providerAddr].isBanned = false;
-        delete waitingApprovalProviders[_providerAddr];
+        if (!_is(_providerAddr, Membership.WAITING)) revert WaitingApprovalOnly();
+        if (_records[_providerAddr].isBanned) revert Banned();
+        _records[_providerAddr].membership = Membership.JOINED;
         _append(_providerAddr);
         emit ProviderApproved(_providerAddr);
     }
@@ -129,22 +196,16 @@ contract ProviderManager is IProviderManager, ProviderList, AccessControl {
     /// @notice Makes a joined provider leave, or turns a waiting one down. It may register again; jobs it has claimed
     /// it still ends.
     function remove(address _providerAddr) external onlyRole(METASCHEDULER_ROLE) {
-        if (_isJoined(_providerAddr)) {
-            bool banned = providers[_providerAddr].isBanned;
-            delete providers[_providerAddr];
-            providers[_providerAddr].isBanned = banned;
-            _drop(_providerAddr);
-        } else if (_isWaiting(_providerAddr)) {
-            delete waitingApprovalProviders[_providerAddr];
-        } else {
-            revert NoProvider();
-        }
+        Record storage record = _records[_providerAddr];
+        if (record.membership == Membership.NONE) revert NoProvider();
+        if (record.membership == Membership.JOINED) _drop(_providerAddr);
+        record.membership = Membership.NONE;
         emit ProviderRemoved(_providerAddr);
     }
 
-    /// @notice Keeps a provider from new jobs, and from joining, until it is unbanned.
+    /// @notice Keeps a provider from new jobs, and from joining, until it is unbanned; what it has claimed it may end.
     function ban(address _providerAddr) external onlyRole(METASCHEDULER_ROLE) {
-        if (!_isJoined(_providerAddr) && !_isWaiting(_providerAddr)) revert NoProvider();
+        if (_is(_providerAddr, Membership.NONE)) revert NoProvider();
         _setBan(_providerAddr, true);
     }
 
@@ -155,26 +216,61 @@ contract ProviderManager is IProviderManager, ProviderList, AccessControl {
     // ------------------------------------------------------------------------------------------ writes, MetaScheduler
 
     function incJobCount(address _providerAddr) external onlyRole(METASCHEDULER_CONTRACT_ROLE) {
-        jobCountByProvider[_providerAddr]++;
+        _records[_providerAddr].jobCount++;
+    }
+
+    /// @notice Counts jobs that a provider claims, if it may claim.
+    function countClaims(address _providerAddr, uint64 _count)
+        external
+        onlyRole(METASCHEDULER_CONTRACT_ROLE)
+        returns (bool valid)
+    {
+        valid = _isValid(_providerAddr);
+        if (valid) _records[_providerAddr].jobCount += _count;
     }
 
     // -------------------------------------------------------------------------------------------------------- private
 
     function _setBan(address _providerAddr, bool banned) private {
-        if (providers[_providerAddr].isBanned == banned) revert AlreadyDone();
-        providers[_providerAddr].isBanned = banned;
+        if (_records[_providerAddr].isBanned == banned) revert AlreadyDone();
+        _records[_providerAddr].isBanned = banned;
         emit ProviderBanChanged(_providerAddr, banned);
     }
 
-    function _isJoined(address _providerAddr) private view returns (bool) {
-        return providers[_providerAddr].addr != address(0);
+    function _is(address _providerAddr, Membership membership) private view returns (bool) {
+        return _records[_providerAddr].membership == membership;
     }
 
-    function _isWaiting(address _providerAddr) private view returns (bool) {
-        return waitingApprovalProviders[_providerAddr].addr != address(0);
+    function _isValid(address _providerAddr) private view returns (bool) {
+        Record storage record = _records[_providerAddr];
+        return record.membership == Membership.JOINED && !record.isBanned;
     }
 
-    function _checkHardware(ProviderHardware memory hardware) private pure {
+    function _prices(address _providerAddr) private view returns (ProviderPrices memory) {
+        Record storage record = _records[_providerAddr];
+        return ProviderPrices(record.gpuPricePerMin, record.cpuPricePerMin, record.memPricePerMin);
+    }
+
+    function _provider(address _providerAddr, Membership membership) private view returns (Provider memory provider) {
+        (provider.addr, provider.providerHardware, provider.providerPrices, provider.isBanned) =
+            _summary(_providerAddr, membership);
+        if (provider.addr != address(0)) provider.labels = _records[_providerAddr].labels;
+    }
+
+    /// @dev Zeros unless the provider is what is asked for; but a ban shows for whoever is not waiting.
+    function _summary(address _providerAddr, Membership membership)
+        private
+        view
+        returns (address addr, ProviderHardware memory hardware, ProviderPrices memory prices, bool banned)
+    {
+        Record storage record = _records[_providerAddr];
+        banned = record.isBanned && (membership == Membership.JOINED || record.membership == membership);
+        if (record.membership == membership) {
+            (addr, hardware, prices) = (_providerAddr, record.hardware, _prices(_providerAddr));
+        }
+    }
+
+    function _checkHardware(ProviderHardware calldata hardware) private pure {
         uint256 nodes = hardware.nodes;
         if (nodes == 0) revert InvalidNodesCount();
         if (
@@ -185,10 +281,15 @@ contract ProviderManager is IProviderManager, ProviderList, AccessControl {
         if (_isZero(hardware.memPerNode)) revert InvalidTotalMem();
     }
 
-    function _isZero(uint64[] memory values) private pure returns (bool) {
+    function _isZero(uint64[] calldata values) private pure returns (bool) {
         for (uint256 i = 0; i < values.length; i++) {
             if (values[i] != 0) return false;
         }
         return true;
+    }
+
+    function _bounded(uint256 value, uint256 highest) private pure returns (uint256) {
+        if (value > highest) revert OutOfRange(value, 0, highest);
+        return value;
     }
 }

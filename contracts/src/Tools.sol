@@ -24,8 +24,8 @@ contract Tools {
         return JobRules.isTopable(_jobStatus);
     }
 
-    function isJobDefinitionValid(JobDefinition memory _jobDefinition) external pure returns (bool) {
-        return JobRules.isJobDefinitionValid(_jobDefinition);
+    function isJobDefinitionValid(JobDefinition calldata _jobDefinition) external pure returns (bool valid) {
+        (valid,) = JobRules.checkDefinition("", _jobDefinition);
     }
 
     /// @notice Whole minutes that an amount buys.

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+/// @notice A number that does not fit, and those that do.
+error OutOfRange(uint256 value, uint256 lowest, uint256 highest);
+
 /// @notice Life of a job. Hot: PENDING to RUNNING; cold: CANCELLED to PANICKED.
 enum JobStatus {
     PENDING,
@@ -44,7 +47,8 @@ struct JobDefinition {
     uint64 ntasks;
     /// @dev The id that the sbatch API gave to the job's script.
     string batchLocationHash;
-    StorageType storageType;
+    /// @dev A StorageType. As a number, so that a wrong one is refused with a reason.
+    uint8 storageType;
     Label[] uses;
     Affinity[] affinity;
 }
@@ -87,14 +91,52 @@ struct Job {
     int64 exitCode;
 }
 
-/// @notice The parts of a job that its life changes, without the definition: cheap to read.
-struct JobState {
-    JobStatus status;
-    address customerAddr;
-    address providerAddr;
-    bool hasCancelRequest;
-    JobCost cost;
-    JobTime time;
+/// @notice Whose jobs a page has; fields that are zero let all through.
+struct JobFilter {
+    address customer;
+    address provider;
+    /// @dev The bit 1 << status for each status that is wanted.
+    uint256 statuses;
+}
+
+/// @notice One job of a request for many.
+struct JobRequest {
+    JobDefinition definition;
+    uint256 lockedCredits;
+    bytes32 jobName;
+    bool delegateSpendingAuthority;
+    /// @dev Wei that delegated top-ups may add in all; the largest number: the allowance is the only bound.
+    uint256 delegateCap;
+    /// @dev The customer's own name for the purchase: a second request with it buys nothing. 0: none.
+    bytes32 key;
+}
+
+/// @notice One job's report of many.
+struct JobReport {
+    bytes32 jobId;
+    /// @dev A JobStatus. As a number, so that a wrong one is refused with a reason.
+    uint8 status;
+    /// @dev Seconds that the job ran; billed with a cold status.
+    uint64 durationSecond;
+    string lastError;
+    int64 exitCode;
+}
+
+/// @notice The kinds of news that a provider has to take notice of, each a queue.
+enum QueueKind {
+    CLAIMABLE,
+    CANCELLING,
+    TOP_UP
+}
+
+/// @notice All settings of the market: see Constants.
+struct Settings {
+    uint96 minimumAmount;
+    uint8 deepsquareCut;
+    uint32 billDurationDeltaMinute;
+    uint32 cancellationFeeMinute;
+    uint32 claimJobTimeout;
+    uint32 topUpSliceDurationMin;
 }
 
 /// @notice One entry a node in each array.

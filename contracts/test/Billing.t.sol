@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {MetaScheduler} from "../src/MetaScheduler.sol";
+import {MarketCore} from "../src/MarketCore.sol";
 import {Tools} from "../src/Tools.sol";
 import {MarketTest} from "./utils/Market.sol";
 import "../src/Types.sol";
@@ -103,7 +103,7 @@ contract BillingTest is MarketTest {
         bytes32 id = _job(JobStatus.RUNNING);
         _pass(3 minutes + 1);
         expectEmit(address(market));
-        emit MetaScheduler.BilledTooMuchEvent(id, PROVIDER, 6 * PER_MINUTE);
+        emit MarketCore.BilledTooMuchEvent(id, PROVIDER, 6 * PER_MINUTE);
         _set(id, JobStatus.FINISHED, 7);
         same(jobs.get(id).cost.finalCost, 6 * PER_MINUTE, "billed at the bound");
     }
@@ -126,21 +126,32 @@ contract BillingTest is MarketTest {
         same(jobs.get(id).cost.finalCost, 5 * PER_MINUTE + 3, "finalCost");
     }
 
-    /// @notice Even an absurd price must not make a job that cannot end.
-    function test_AbsurdPriceSaturates() public {
-        uint256 top = type(uint256).max;
-        _register(PROVIDER, ProviderPrices({gpuPricePerMin: top, cpuPricePerMin: top, memPricePerMin: top}));
-        bytes32 id = _job(JobStatus.RUNNING);
-        _pass(1 minutes);
-        _set(id, JobStatus.FINISHED, 1);
-        same(jobs.get(id).cost.finalCost, LOCKED, "finalCost");
+    /// @notice A price that no purchase can pay makes no job that cannot end: it gets none.
+    function test_AbsurdPriceGetsNoJob() public {
+        uint256 top = type(uint96).max;
+        _register(PROVIDER, ProviderPrices({gpuPricePerMin: top, cpuPricePerMin: top, memPricePerMin: 0}));
+        bytes32 id = _request();
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.InsufficientFunds.selector, LOCKED, 10 * top));
+        _schedule(id, PROVIDER);
+        _isIn(id, JobStatus.PENDING);
+        _queued(PROVIDER, 0, 0, 0);
+
+        vm.expectRevert(abi.encodeWithSelector(OutOfRange.selector, top + 1, 0, top));
+        _register(PROVIDER, ProviderPrices({gpuPricePerMin: top + 1, cpuPricePerMin: 0, memPricePerMin: 0}));
+    }
+
+    function test_CreditsThatBuyNoMinuteAreRefused() public {
+        bytes32 id = _request(PER_MINUTE - 1);
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.InsufficientFunds.selector, PER_MINUTE - 1, PER_MINUTE));
+        _schedule(id, PROVIDER);
+        _schedule(_request(PER_MINUTE), PROVIDER);
     }
 
     function test_FreeProvider() public {
         _register(PROVIDER, ProviderPrices({gpuPricePerMin: 0, cpuPricePerMin: 0, memPricePerMin: 0}));
         bytes32 id = _job(JobStatus.META_SCHEDULED);
         expectEmit(address(market));
-        emit MetaScheduler.ClaimJobEvent(CUSTOMER, PROVIDER, id, type(uint64).max, _definition());
+        emit MarketCore.ClaimJobEvent(CUSTOMER, PROVIDER, id, type(uint64).max, _definition());
         _claim(PROVIDER);
         _set(id, JobStatus.RUNNING, 0);
         _set(id, JobStatus.FINISHED, 1);
@@ -179,7 +190,7 @@ contract BillingTest is MarketTest {
         _set(ended, JobStatus.FINISHED, 10);
         _request();
 
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.InsufficientFunds.selector, PER_MINUTE, PER_MINUTE + 1));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.InsufficientFunds.selector, PER_MINUTE, PER_MINUTE + 1));
         market.withdrawAdmin(PER_MINUTE + 1);
 
         market.withdrawAdmin(PER_MINUTE);
@@ -195,13 +206,14 @@ contract BillingTest is MarketTest {
     function testFuzz_EveryWeiHasAPlace(
         uint256 locked,
         uint64[4] memory size,
-        uint128[3] memory price,
+        uint96[3] memory price,
         uint64 reported,
         uint32 time,
         uint8 cut,
         uint8 end
     ) public {
         locked = within(locked, 1000, 10 * LOCKED);
+        time /= 2;
         constants.setDeepsquareCut(within(cut, 0, 100));
         JobStatus status = JobStatus(within(end, 4, 8));
         JobDefinition memory definition = _definition();
@@ -209,12 +221,17 @@ contract BillingTest is MarketTest {
         definition.cpusPerTask = uint64(within(size[1], 1, type(uint64).max));
         definition.memPerCpu = uint64(within(size[2], 1, type(uint64).max));
         definition.gpus = size[3];
-        _register(
-            PROVIDER, ProviderPrices({gpuPricePerMin: price[0], cpuPricePerMin: price[1], memPricePerMin: price[2]})
-        );
+        ProviderPrices memory prices = ProviderPrices(price[0], price[1], price[2] >> 32);
+        _register(PROVIDER, prices);
 
         vm.prank(CUSTOMER);
         bytes32 id = market.requestNewJob(definition, locked, "", false);
+        uint256 minute = tools.convertDurationToCredit(definition, prices, 1);
+        if (minute > locked) {
+            vm.expectRevert(abi.encodeWithSelector(MarketCore.InsufficientFunds.selector, locked, minute));
+            _schedule(id, PROVIDER);
+            return;
+        }
         _schedule(id, PROVIDER);
         _claim(PROVIDER);
         _set(id, JobStatus.RUNNING, 0);
@@ -231,6 +248,7 @@ contract BillingTest is MarketTest {
 
     /// @notice The bill against the rule written down once more.
     function testFuzz_Bill(uint64 reported, uint32 time, uint8 delta) public {
+        time /= 2;
         constants.setBillDurationDeltaMinute(delta);
         bytes32 id = _job(JobStatus.RUNNING);
         _pass(time);

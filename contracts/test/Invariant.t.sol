@@ -23,7 +23,12 @@ contract MarketHandler is Market {
     function schedule(uint256 seed, bool other) external {
         address provider = staff[other ? 1 : 0];
         (bytes32 id, bool found) = _pick(seed, JobStatus.PENDING);
-        if (found && providers.isValidForScheduling(provider)) _schedule(id, provider);
+        if (!found) return;
+        // The form for many leaves out what is not affordable.
+        (bytes32[] memory ids, address[] memory to) = (new bytes32[](1), new address[](1));
+        (ids[0], to[0]) = (id, provider);
+        vm.prank(SCHEDULER);
+        market.metaScheduleMany(ids, to);
     }
 
     /// @notice What a supervisor does at each poll.
@@ -85,7 +90,7 @@ contract MarketHandler is Market {
     function topUp(uint256 seed, uint256 amount, bool running) external {
         (bytes32 id, bool found) = _pick(seed, running ? JobStatus.RUNNING : JobStatus.SCHEDULED);
         if (!found) return;
-        amount = within(amount, 1, 10 * PER_MINUTE);
+        amount = jobs.costPerMinute(id) + within(amount, 1, 10 * PER_MINUTE);
         _fund(CUSTOMER, amount);
         vm.prank(CUSTOMER);
         market.topUpJob(id, amount);
@@ -145,7 +150,7 @@ contract MarketHandler is Market {
         uint256 count = jobs.jobIdCounter();
         for (uint256 i = 0; i < count; i++) {
             bytes32 id = bytes32((seed % count + i) % count + 1);
-            if (jobs.getState(id).status == status) return (id, true);
+            if (jobs.getState(id).life.status() == status) return (id, true);
         }
         return (0, false);
     }

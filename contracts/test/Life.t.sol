@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {JobRepository} from "../src/JobRepository.sol";
-import {MetaScheduler} from "../src/MetaScheduler.sol";
+import {JobStore} from "../src/JobStore.sol";
+import {MarketCore} from "../src/MarketCore.sol";
 import {ProviderJobQueues} from "../src/ProviderJobQueues.sol";
 import {Tools} from "../src/Tools.sol";
 import {IJobRepository} from "../src/interfaces/IJobRepository.sol";
@@ -80,7 +80,7 @@ contract LifeTest is MarketTest {
         expectEmit(address(jobs));
         emit IJobRepository.JobCreated(id);
         expectEmit(address(market));
-        emit MetaScheduler.NewJobRequestEvent(id, CUSTOMER);
+        emit MarketCore.NewJobRequestEvent(id, CUSTOMER);
         same(_request(), id, "the first id");
     }
 
@@ -89,7 +89,7 @@ contract LifeTest is MarketTest {
         vm.recordLogs();
         _request();
         Vm.Log[] memory logs = vm.getRecordedLogs();
-        same(logs.length, 3, "logs: created, requested, transfer");
+        same(logs.length, 4, "logs: transfer, created, indexed, requested");
         for (uint256 i = 0; i < logs.length; i++) {
             yes(logs[i].topics.length > 0, "a topic");
         }
@@ -111,7 +111,7 @@ contract LifeTest is MarketTest {
 
     function test_RequestRefusesWhenClosed() public {
         market.setEnableRequestNewJob(false);
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.NewJobRequestDisabled.selector));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.NewJobRequestDisabled.selector));
         _request();
     }
 
@@ -125,7 +125,7 @@ contract LifeTest is MarketTest {
         yes(tools.isJobDefinitionValid(_definition()), "a good one");
         for (uint256 i = 0; i < bad.length; i++) {
             no(tools.isJobDefinitionValid(bad[i]), "a bad one");
-            vm.expectRevert(abi.encodeWithSelector(MetaScheduler.InvalidJobDefinition.selector));
+            vm.expectRevert(abi.encodeWithSelector(MarketCore.InvalidJobDefinition.selector));
             vm.prank(CUSTOMER);
             market.requestNewJob(bad[i], LOCKED, "", false);
         }
@@ -134,13 +134,13 @@ contract LifeTest is MarketTest {
     function test_RequestRefusesWhatIsTooLargeToBeClaimed() public {
         JobDefinition memory definition = _definition();
         definition.uses = new Label[](2000);
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.InvalidJobDefinition.selector));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.InvalidJobDefinition.selector));
         vm.prank(CUSTOMER);
         market.requestNewJob(definition, LOCKED, "", false);
 
         delete definition.uses;
         definition.batchLocationHash = string(new bytes(4096));
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.InvalidJobDefinition.selector));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.InvalidJobDefinition.selector));
         vm.prank(CUSTOMER);
         market.requestNewJob(definition, LOCKED, "", false);
     }
@@ -173,7 +173,7 @@ contract LifeTest is MarketTest {
         }
         bytes32 id = _job(JobStatus.RUNNING);
         vm.prank(PROVIDER);
-        market.providerSetJobStatus(id, JobStatus.FAILED, 1, string.concat("x", string(text)), 256);
+        market.providerSetJobStatus(id, uint8(JobStatus.FAILED), 1, string.concat("x", string(text)), 256);
         // 1024 bytes would end within a character.
         same(bytes(jobs.get(id).lastError).length, 1023, "length");
         _isIn(id, JobStatus.FAILED);
@@ -188,7 +188,7 @@ contract LifeTest is MarketTest {
 
     function test_RequestRefusesTooLittle() public {
         same(constants.minimumAmount(), 1000, "minimum");
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.InsufficientFunds.selector, 999, 1000));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.InsufficientFunds.selector, 999, 1000));
         _request(999);
         _request(1000);
     }
@@ -196,14 +196,14 @@ contract LifeTest is MarketTest {
     function test_RequestRefusesMoreThanTheAllowance() public {
         vm.prank(CUSTOMER);
         credit.approve(address(market), LOCKED - 1);
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.InsufficientFunds.selector, LOCKED - 1, LOCKED));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.InsufficientFunds.selector, LOCKED - 1, LOCKED));
         _request();
     }
 
     function test_RequestRefusesMoreThanTheBalance() public {
         vm.prank(CUSTOMER);
         credit.approve(address(market), 100 * LOCKED);
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.InsufficientFunds.selector, 10 * LOCKED, 11 * LOCKED));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.InsufficientFunds.selector, 10 * LOCKED, 11 * LOCKED));
         _request(11 * LOCKED);
     }
 
@@ -219,24 +219,24 @@ contract LifeTest is MarketTest {
         _isIn(id, JobStatus.META_SCHEDULED);
         same(jobs.get(id).providerAddr, PROVIDER, "provider");
         same(jobs.get(id).time.blockNumberStateChange, 105, "block of the change");
-        same(jobs.assignedAt(id), _now(), "assigned at");
-        same(abi.encode(jobs.priceOf(id)), abi.encode(_prices()), "fixed prices");
+        same(jobs.getState(id).life.assignedAt(), _now(), "assigned at");
+        same(jobs.costPerMinute(id), PER_MINUTE, "fixed price");
         _queued(PROVIDER, 1, 0, 0);
     }
 
     function test_MetaScheduleNeedsAJoinedProvider() public {
         bytes32 id = _request();
         _register(STRANGER, _prices());
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.ProviderNotJoined.selector));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.ProviderNotJoined.selector));
         _schedule(id, STRANGER);
 
         providers.ban(PROVIDER);
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.ProviderNotJoined.selector));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.ProviderNotJoined.selector));
         _schedule(id, PROVIDER);
     }
 
     function test_MetaScheduleNeedsAPendingJob() public {
-        vm.expectRevert(abi.encodeWithSelector(JobRepository.InvalidJob.selector));
+        vm.expectRevert(abi.encodeWithSelector(JobStore.InvalidJob.selector));
         _schedule(bytes32(uint256(77)), PROVIDER);
 
         bytes32 id = _job(JobStatus.META_SCHEDULED);
@@ -253,7 +253,7 @@ contract LifeTest is MarketTest {
         expectEmit(address(jobs));
         emit IJobRepository.JobTransitionEvent(id, JobStatus.META_SCHEDULED, JobStatus.SCHEDULED);
         expectEmit(address(market));
-        emit MetaScheduler.ClaimJobEvent(CUSTOMER, PROVIDER, id, uint64(LOCKED / PER_MINUTE), _definition());
+        emit MarketCore.ClaimJobEvent(CUSTOMER, PROVIDER, id, uint64(LOCKED / PER_MINUTE), _definition());
         _claim(PROVIDER);
 
         same(providers.getJobCount(PROVIDER), 1, "jobs that the provider claimed");
@@ -277,13 +277,13 @@ contract LifeTest is MarketTest {
 
     function test_ProviderReportsOnlyRunningAndTheEnd() public {
         bytes32 id = _job(JobStatus.META_SCHEDULED);
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.RunningColdStatusOnly.selector, JobStatus.SCHEDULED));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.RunningColdStatusOnly.selector, JobStatus.SCHEDULED));
         vm.prank(PROVIDER);
-        market.providerSetJobStatus(id, JobStatus.SCHEDULED, 0, "", 0);
+        market.providerSetJobStatus(id, uint8(JobStatus.SCHEDULED), 0, "", 0);
 
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.RunningColdStatusOnly.selector, JobStatus.PENDING));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.RunningColdStatusOnly.selector, JobStatus.PENDING));
         vm.prank(PROVIDER);
-        market.providerSetJobStatus(id, JobStatus.PENDING, 0, "", 0);
+        market.providerSetJobStatus(id, uint8(JobStatus.PENDING), 0, "", 0);
     }
 
     /// @notice The supervisor that missed RUNNING learns so, reports it and repeats the end.
@@ -293,7 +293,7 @@ contract LifeTest is MarketTest {
         for (uint256 i = 0; i < ends.length; i++) {
             _expectInvalidTransition(JobStatus.SCHEDULED, ends[i]);
             vm.prank(PROVIDER);
-            market.providerSetJobStatus(id, ends[i], 1, "", 0);
+            market.providerSetJobStatus(id, uint8(ends[i]), 1, "", 0);
         }
         _set(id, JobStatus.RUNNING, 0);
         _set(id, JobStatus.FINISHED, 1);
@@ -304,28 +304,28 @@ contract LifeTest is MarketTest {
         bytes32 id = _job(JobStatus.RUNNING);
         vm.expectRevert(abi.encodeWithSelector(JobRules.SameStatusError.selector));
         vm.prank(PROVIDER);
-        market.providerSetJobStatus(id, JobStatus.RUNNING, 0, "", 0);
+        market.providerSetJobStatus(id, uint8(JobStatus.RUNNING), 0, "", 0);
 
         _set(id, JobStatus.FINISHED, 1);
         vm.expectRevert(abi.encodeWithSelector(JobRules.SameStatusError.selector));
         vm.prank(PROVIDER);
-        market.providerSetJobStatus(id, JobStatus.FINISHED, 1, "", 0);
+        market.providerSetJobStatus(id, uint8(JobStatus.FINISHED), 1, "", 0);
 
         vm.expectRevert(abi.encodeWithSelector(JobRules.JobHotStatusOnly.selector, JobStatus.FINISHED));
         vm.prank(PROVIDER);
-        market.providerSetJobStatus(id, JobStatus.FAILED, 1, "", 0);
+        market.providerSetJobStatus(id, uint8(JobStatus.FAILED), 1, "", 0);
     }
 
     function test_OnlyTheJobsProviderReports() public {
         bytes32 id = _job(JobStatus.SCHEDULED);
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.JobProviderOnly.selector, OTHER, PROVIDER));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.JobProviderOnly.selector, OTHER, PROVIDER));
         vm.prank(OTHER);
-        market.providerSetJobStatus(id, JobStatus.RUNNING, 0, "", 0);
+        market.providerSetJobStatus(id, uint8(JobStatus.RUNNING), 0, "", 0);
 
         bytes32 pending = _request();
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.JobProviderOnly.selector, PROVIDER, address(0)));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.JobProviderOnly.selector, PROVIDER, address(0)));
         vm.prank(PROVIDER);
-        market.providerSetJobStatus(pending, JobStatus.FAILED, 0, "", 0);
+        market.providerSetJobStatus(pending, uint8(JobStatus.FAILED), 0, "", 0);
     }
 
     function test_EndRecordsErrorAndExitCode() public {
@@ -334,7 +334,7 @@ contract LifeTest is MarketTest {
         expectEmit(address(jobs));
         emit IJobRepository.JobTransitionEvent(id, JobStatus.RUNNING, JobStatus.FAILED);
         vm.prank(PROVIDER);
-        market.providerSetJobStatus(id, JobStatus.FAILED, 1, "step 3 failed", 137 * 256 + 9);
+        market.providerSetJobStatus(id, uint8(JobStatus.FAILED), 1, "step 3 failed", 137 * 256 + 9);
 
         Job memory job = jobs.get(id);
         same(bytes(job.lastError), "step 3 failed", "lastError");
@@ -376,7 +376,7 @@ contract LifeTest is MarketTest {
             yes(queues.hasCancellingJob(PROVIDER), "queued");
 
             expectEmit(address(market));
-            emit MetaScheduler.ClaimNextCancellingJobEvent(CUSTOMER, PROVIDER, id);
+            emit MarketCore.ClaimNextCancellingJobEvent(CUSTOMER, PROVIDER, id);
             vm.prank(PROVIDER);
             market.claimNextCancellingJob();
             no(queues.hasCancellingJob(PROVIDER), "noticed");
@@ -404,7 +404,7 @@ contract LifeTest is MarketTest {
 
     function test_CancelOnlyByTheCustomerAndOnlyHot() public {
         bytes32 id = _job(JobStatus.RUNNING);
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.CustomerOnly.selector, STRANGER, CUSTOMER));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.CustomerOnly.selector, STRANGER, CUSTOMER));
         vm.prank(STRANGER);
         market.cancelJob(id);
 
@@ -435,9 +435,9 @@ contract LifeTest is MarketTest {
 
     function test_PanicCallers() public {
         bytes32 id = _job(JobStatus.RUNNING);
-        address[3] memory callers = [CUSTOMER, OTHER, STRANGER];
+        address[2] memory callers = [OTHER, STRANGER];
         for (uint256 i = 0; i < callers.length; i++) {
-            vm.expectRevert(abi.encodeWithSelector(MetaScheduler.CustomerMetaSchedulerProviderOnly.selector));
+            vm.expectRevert(abi.encodeWithSelector(MarketCore.CustomerMetaSchedulerProviderOnly.selector));
             vm.prank(callers[i]);
             market.panicJob(id, "");
         }
@@ -447,6 +447,77 @@ contract LifeTest is MarketTest {
         vm.expectRevert(abi.encodeWithSelector(JobRules.SameStatusError.selector));
         vm.prank(SCHEDULER);
         market.panicJob(id, "");
+    }
+
+    function _panic(address caller, bytes32 id) private {
+        vm.prank(caller);
+        market.panicJob(id, "lost");
+    }
+
+    function test_CustomersPanicIsFreeBeforeTheClaim() public {
+        JobStatus[2] memory from = [JobStatus.PENDING, JobStatus.META_SCHEDULED];
+        for (uint256 i = 0; i < from.length; i++) {
+            bytes32 id = _job(from[i]);
+            _panic(CUSTOMER, id);
+            _isIn(id, JobStatus.PANICKED);
+            _queued(PROVIDER, 0, 0, 0);
+            same(credit.balanceOf(CUSTOMER), 10 * LOCKED, "refund");
+        }
+    }
+
+    /// @notice Nobody computes for free: what ran is billed as if it was cancelled.
+    function test_CustomersPanicOfARunningJobIsBilled() public {
+        bytes32 id = _job(JobStatus.RUNNING);
+        _pass(90);
+        _panic(CUSTOMER, id);
+        same(jobs.get(id).cost.finalCost, PER_MINUTE * 3 / 2, "the time that the chain saw");
+        same(credit.balanceOf(PROVIDER) + market.withdrawable(), PER_MINUTE * 3 / 2, "paid");
+
+        bytes32 brief = _job(JobStatus.RUNNING);
+        _panic(CUSTOMER, brief);
+        same(jobs.get(brief).cost.finalCost, PER_MINUTE, "at least the fee");
+    }
+
+    /// @notice A provider that died must not keep the credits for ever.
+    function test_AnybodyEndsWhatItsProviderForgot() public {
+        bytes32 id = _job(JobStatus.RUNNING);
+        uint256 deadline = _now() + LOCKED * 60 / PER_MINUTE + 5 minutes;
+        vm.warp(deadline);
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.CustomerMetaSchedulerProviderOnly.selector));
+        _panic(STRANGER, id);
+
+        vm.warp(deadline + 1);
+        _panic(STRANGER, id);
+        _isIn(id, JobStatus.PANICKED);
+        same(credit.balanceOf(CUSTOMER), 10 * LOCKED, "a full refund");
+    }
+
+    function test_AFreeJobIsNeverForgotten() public {
+        _register(PROVIDER, ProviderPrices(0, 0, 0));
+        bytes32 id = _job(JobStatus.RUNNING);
+        _pass(365 days);
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.CustomerMetaSchedulerProviderOnly.selector));
+        _panic(STRANGER, id);
+        _panic(CUSTOMER, id);
+    }
+
+    /// @notice A provider that took a job and died: after a cancel request it has the time of a claim to answer.
+    function test_AnybodyEndsWhatWasTakenAndNotCancelled() public {
+        bytes32 id = _job(JobStatus.SCHEDULED);
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.ProviderInTime.selector, type(uint256).max));
+        _panic(CUSTOMER, id);
+
+        _cancel(id);
+        uint256 deadline = _now() + constants.claimJobTimeout();
+        vm.warp(deadline);
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.ProviderInTime.selector, deadline));
+        _panic(CUSTOMER, id);
+
+        vm.warp(deadline + 1);
+        _panic(STRANGER, id);
+        _isIn(id, JobStatus.PANICKED);
+        _queued(PROVIDER, 0, 0, 0);
+        same(credit.balanceOf(CUSTOMER), 10 * LOCKED, "a full refund");
     }
 
     // --------------------------------------------------------------------------------------------------------- reads
@@ -463,10 +534,10 @@ contract LifeTest is MarketTest {
     }
 
     function test_UnknownJobs() public {
-        vm.expectRevert(abi.encodeWithSelector(JobRepository.InvalidJob.selector));
+        vm.expectRevert(abi.encodeWithSelector(JobStore.InvalidJob.selector));
         jobs.get(bytes32(uint256(77)));
         (bytes32 id,,,,,,,,,,) = jobs.jobs(bytes32(uint256(77)));
         same(id, bytes32(0), "fields of an unknown job");
-        same(jobs.priceOf(bytes32(uint256(77))).cpuPricePerMin, 0, "price of an unknown job");
+        same(jobs.costPerMinute(bytes32(uint256(77))), 0, "price of an unknown job");
     }
 }

@@ -150,11 +150,13 @@ contract ProvidersTest is MarketTest {
     function test_BanOutlivesRemoval() public {
         providers.ban(PROVIDER);
         providers.remove(PROVIDER);
-        vm.expectRevert(abi.encodeWithSelector(ProviderManager.Banned.selector));
+        // Its supervisor must be able to start, to end what it runs.
         _register(PROVIDER, _prices());
+        vm.expectRevert(abi.encodeWithSelector(ProviderManager.Banned.selector));
+        providers.approve(PROVIDER);
 
         providers.unban(PROVIDER);
-        _join(PROVIDER);
+        providers.approve(PROVIDER);
         yes(providers.isValidForScheduling(PROVIDER), "joined again");
     }
 

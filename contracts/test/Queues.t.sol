@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {MetaScheduler} from "../src/MetaScheduler.sol";
+import {MarketCore} from "../src/MarketCore.sol";
 import {ProviderJobQueues} from "../src/ProviderJobQueues.sol";
 import {IJobRepository} from "../src/interfaces/IJobRepository.sol";
-import {JobQueue} from "../src/libraries/JobQueue.sol";
 import {MarketTest} from "./utils/Market.sol";
-import {Check} from "./utils/Vm.sol";
 import "../src/Types.sol";
 
 /// @notice Refusals, time-outs and cancellations: what stands at a queue's head can always be acted upon.
@@ -18,14 +16,14 @@ contract QueuesTest is MarketTest {
         for (uint256 i = 0; i < from.length; i++) {
             bytes32 id = _job(from[i]);
             expectEmit(address(market));
-            emit MetaScheduler.JobRefusedEvent(id, PROVIDER, CUSTOMER);
+            emit MarketCore.JobRefusedEvent(id, PROVIDER, CUSTOMER);
             expectEmit(address(jobs));
             emit IJobRepository.JobTransitionEvent(id, from[i], JobStatus.PENDING);
             vm.prank(PROVIDER);
             market.refuseJob(id);
 
             same(jobs.get(id).providerAddr, address(0), "provider");
-            same(jobs.priceOf(id).cpuPricePerMin, 0, "price");
+            same(jobs.costPerMinute(id), 0, "price");
             _queued(PROVIDER, 0, 0, 0);
 
             _schedule(id, OTHER);
@@ -46,14 +44,12 @@ contract QueuesTest is MarketTest {
 
     function test_RefuseOnlyByTheProviderAndBeforeRunning() public {
         bytes32 id = _job(JobStatus.SCHEDULED);
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.JobProviderOnly.selector, OTHER, PROVIDER));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.JobProviderOnly.selector, OTHER, PROVIDER));
         vm.prank(OTHER);
         market.refuseJob(id);
 
         _set(id, JobStatus.RUNNING, 0);
-        vm.expectRevert(
-            abi.encodeWithSelector(MetaScheduler.MetaScheduledScheduledStatusOnly.selector, JobStatus.RUNNING)
-        );
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.MetaScheduledScheduledStatusOnly.selector, JobStatus.RUNNING));
         vm.prank(PROVIDER);
         market.refuseJob(id);
     }
@@ -74,7 +70,7 @@ contract QueuesTest is MarketTest {
         bytes32 id = _job(JobStatus.META_SCHEDULED);
         uint256 deadline = _now() + constants.claimJobTimeout();
         vm.warp(deadline - 1);
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.ClaimTimeoutNotReached.selector, deadline));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.ClaimTimeoutNotReached.selector, deadline));
         market.timeoutJob(id);
 
         vm.warp(deadline);
@@ -84,7 +80,7 @@ contract QueuesTest is MarketTest {
         _queued(PROVIDER, 0, 0, 0);
 
         _schedule(id, OTHER);
-        same(jobs.assignedAt(id), deadline, "the time-out begins anew");
+        same(jobs.getState(id).life.assignedAt(), deadline, "the time-out begins anew");
         vm.expectRevert(abi.encodeWithSelector(ProviderJobQueues.NoJob.selector));
         _claim(PROVIDER);
         _claim(OTHER);
@@ -95,7 +91,7 @@ contract QueuesTest is MarketTest {
         for (uint256 i = 0; i < wrong.length; i++) {
             bytes32 id = _job(wrong[i]);
             _pass(1 days);
-            vm.expectRevert(abi.encodeWithSelector(MetaScheduler.MetaScheduledStatusOnly.selector, wrong[i]));
+            vm.expectRevert(abi.encodeWithSelector(MarketCore.MetaScheduledStatusOnly.selector, wrong[i]));
             market.timeoutJob(id);
         }
     }
@@ -141,7 +137,7 @@ contract QueuesTest is MarketTest {
         _queued(PROVIDER, 0, 1, 0);
 
         expectEmit(address(market));
-        emit MetaScheduler.ClaimNextCancellingJobEvent(CUSTOMER, PROVIDER, other);
+        emit MarketCore.ClaimNextCancellingJobEvent(CUSTOMER, PROVIDER, other);
         vm.prank(PROVIDER);
         market.claimNextCancellingJob();
     }
@@ -154,7 +150,7 @@ contract QueuesTest is MarketTest {
 
         providers.ban(PROVIDER);
         expectEmit(address(market));
-        emit MetaScheduler.JobRefusedEvent(first, PROVIDER, CUSTOMER);
+        emit MarketCore.JobRefusedEvent(first, PROVIDER, CUSTOMER);
         _claim(PROVIDER);
         _isIn(first, JobStatus.PENDING);
 
@@ -178,74 +174,12 @@ contract QueuesTest is MarketTest {
         queues.pushClaimableJob(OTHER, id);
     }
 
-    function test_QueueCountsWhatCameAndLeft() public {
+    function test_QueueBoundsTellTheLength() public {
         _job(JobStatus.SCHEDULED);
         _job(JobStatus.META_SCHEDULED);
+        _job(JobStatus.META_SCHEDULED);
         (int128 begin, int128 end) = queues.providerClaimableJobsQueues(PROVIDER);
-        same(uint256(int256(begin)), 1, "left");
-        same(uint256(int256(end)), 2, "came");
+        same(uint256(int256(end - begin)), 2, "length");
     }
 }
 
-/// @notice The queue itself against a plain list.
-contract JobQueueTest is Check {
-    using JobQueue for JobQueue.Queue;
-
-    JobQueue.Queue private queue;
-    bytes32[] private model;
-
-    function testFuzz_BehavesAsAList(uint16[64] memory actions) public {
-        for (uint256 i = 0; i < actions.length; i++) {
-            bytes32 id = bytes32(within(actions[i] >> 8, 1, 8));
-            if (actions[i] % 3 == 0) {
-                queue.push(id);
-                if (_position(id) == model.length) model.push(id);
-            } else if (actions[i] % 3 == 1) {
-                queue.remove(id);
-                _modelRemove(_position(id));
-            } else if (model.length > 0) {
-                same(queue.pop(), model[0], "the oldest");
-                _modelRemove(0);
-            }
-            same(queue.length(), model.length, "length");
-            same(queue.isEmpty() ? 0 : 1, model.length == 0 ? 0 : 1, "isEmpty");
-        }
-        while (model.length > 0) {
-            same(queue.pop(), model[0], "order");
-            _modelRemove(0);
-        }
-        yes(queue.isEmpty(), "all taken");
-    }
-
-    function test_NothingToTake() public {
-        vm.expectRevert(abi.encodeWithSelector(JobQueue.Empty.selector));
-        this.pop();
-    }
-
-    function test_ImpossibleIds() public {
-        vm.expectRevert(abi.encodeWithSelector(JobQueue.OutOfBounds.selector));
-        this.push(0);
-        vm.expectRevert(abi.encodeWithSelector(JobQueue.OutOfBounds.selector));
-        this.push(bytes32(uint256(1) << 128));
-    }
-
-    function push(bytes32 id) external {
-        queue.push(id);
-    }
-
-    function pop() external returns (bytes32) {
-        return queue.pop();
-    }
-
-    function _position(bytes32 id) private view returns (uint256 i) {
-        while (i < model.length && model[i] != id) i++;
-    }
-
-    function _modelRemove(uint256 i) private {
-        if (i >= model.length) return;
-        for (; i + 1 < model.length; i++) {
-            model[i] = model[i + 1];
-        }
-        model.pop();
-    }
-}

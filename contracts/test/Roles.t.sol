@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Constants} from "../src/Constants.sol";
-import {JobRepository} from "../src/JobRepository.sol";
+import {JobStore} from "../src/JobStore.sol";
 import {JobRules} from "../src/libraries/JobRules.sol";
 import {MarketTest} from "./utils/Market.sol";
 import "../src/Types.sol";
@@ -42,11 +41,20 @@ contract RolesTest is MarketTest {
     function test_OnlyTheMarketWritesJobs() public {
         bytes32 id = _request();
         Job memory job = jobs.get(id);
-        bytes[14] memory calls = [
+        bytes[23] memory calls = [
             abi.encodeCall(jobs.create, (job)),
             abi.encodeCall(jobs.update, (job)),
+            abi.encodeCall(jobs.open, (STRANGER, 1, false, 0, "")),
             abi.encodeCall(jobs.assign, (id, PROVIDER, _prices())),
-            abi.encodeCall(jobs.unassign, (id)),
+            abi.encodeCall(jobs.release, (id)),
+            abi.encodeCall(jobs.claim, (id)),
+            abi.encodeCall(jobs.start, (id)),
+            abi.encodeCall(jobs.end, (id, JobStatus.CANCELLED, 0, 0)),
+            abi.encodeCall(jobs.addCredits, (id, 1, false)),
+            abi.encodeCall(jobs.noticeTopUp, (id)),
+            abi.encodeCall(jobs.requestCancel, (id)),
+            abi.encodeCall(jobs.noticeCancel, (id)),
+            abi.encodeCall(jobs.setDelegate, (id, true, 1)),
             abi.encodeCall(jobs.setJobStatus, (id, JobStatus.PANICKED)),
             abi.encodeCall(jobs.setCustomerAddr, (id, STRANGER)),
             abi.encodeCall(jobs.setProviderAddr, (id, PROVIDER)),
@@ -96,14 +104,9 @@ contract RolesTest is MarketTest {
         yes(job.exitCode == -1, "exitCode");
     }
 
-    function test_UpdateKeepsTheStatusMachineAndTheLists() public {
+    function test_UpdateKeepsTheStatusMachine() public {
         bytes32 first = _request();
-        bytes32 second = _request();
-        vm.prank(STRANGER);
-        credit.approve(address(market), LOCKED);
-        credit.mint(STRANGER, LOCKED);
-        vm.prank(STRANGER);
-        bytes32 third = market.requestNewJob(_definition(), LOCKED, "", false);
+        _request();
         jobs.grantRole(jobs.METASCHEDULER_ROLE(), address(this));
 
         Job memory job = jobs.get(first);
@@ -116,34 +119,28 @@ contract RolesTest is MarketTest {
         jobs.update(job);
         _isIn(first, JobStatus.PANICKED);
 
-        bytes32[] memory left = jobs.getByCustomer(CUSTOMER);
-        same(left.length, 1, "jobs left");
-        same(left[0], second, "the other job");
-        bytes32[] memory got = jobs.getByCustomer(STRANGER);
-        same(got.length, 2, "jobs got");
-        same(got[0], first, "oldest first");
-        same(got[1], third, "newest last");
+        same(jobs.get(first).customerAddr, STRANGER, "customer");
+        same(jobs.getByCustomer(CUSTOMER).length, 2, "who requested it keeps it in the list");
+        same(jobs.getByCustomer(STRANGER).length, 0, "a list is of requests");
 
         vm.expectRevert(abi.encodeWithSelector(JobRules.JobHotStatusOnly.selector, JobStatus.PANICKED));
         jobs.setJobStatus(first, JobStatus.CANCELLED);
     }
 
     function test_JobChangesHands() public {
-        bytes32[3] memory ids = [_request(), _request(), _request()];
+        bytes32 id = _request();
         jobs.grantRole(jobs.METASCHEDULER_ROLE(), address(this));
-        jobs.setCustomerAddr(ids[2], STRANGER);
-        jobs.setCustomerAddr(ids[1], STRANGER);
+        jobs.setCustomerAddr(id, STRANGER);
+        same(jobs.get(id).customerAddr, STRANGER, "customer");
+        same(jobs.getByCustomer(CUSTOMER)[0], id, "who requested it keeps it in the list");
 
-        same(jobs.get(ids[1]).customerAddr, STRANGER, "customer");
-        same(jobs.getByCustomer(CUSTOMER).length, 1, "jobs left");
-        same(jobs.getByCustomer(CUSTOMER)[0], ids[0], "the first");
-        same(jobs.getByCustomer(STRANGER)[0], ids[1], "oldest first");
-        same(jobs.getByCustomer(STRANGER)[1], ids[2], "newest last");
+        vm.expectRevert(abi.encodeWithSelector(JobStore.InvalidJob.selector));
+        jobs.setCustomerAddr(id, address(0));
     }
 
     function test_NoWritesToUnknownJobs() public {
         jobs.grantRole(jobs.METASCHEDULER_ROLE(), address(this));
-        vm.expectRevert(abi.encodeWithSelector(JobRepository.InvalidJob.selector));
+        vm.expectRevert(abi.encodeWithSelector(JobStore.InvalidJob.selector));
         jobs.setJobName(bytes32(uint256(77)), "x");
     }
 
@@ -151,14 +148,15 @@ contract RolesTest is MarketTest {
 
     function test_OnlyTheMarketWritesQueues() public {
         bytes32 id = _job(JobStatus.META_SCHEDULED);
-        bytes[7] memory calls = [
+        bytes[8] memory calls = [
             abi.encodeCall(queues.pushClaimableJob, (PROVIDER, id)),
             abi.encodeCall(queues.pushCancellingJob, (PROVIDER, id)),
             abi.encodeCall(queues.pushTopUpJob, (PROVIDER, id)),
             abi.encodeCall(queues.popNextClaimableJob, (PROVIDER)),
             abi.encodeCall(queues.popNextCancellingJob, (PROVIDER)),
             abi.encodeCall(queues.popNextTopUpJob, (PROVIDER)),
-            abi.encodeCall(queues.removeJob, (PROVIDER, id))
+            abi.encodeCall(queues.pop, (PROVIDER, QueueKind.CLAIMABLE, 1)),
+            abi.encodeCall(queues.drop, (PROVIDER, QueueKind.CLAIMABLE))
         ];
         bytes memory refused = abi.encodeWithSignature("OwnableUnauthorizedAccount(address)", address(this));
         for (uint256 i = 0; i < calls.length; i++) {
@@ -211,7 +209,7 @@ contract RolesTest is MarketTest {
         same(constants.claimJobTimeout(), 5, "claimJobTimeout");
         same(constants.topUpSliceDurationMin(), 6, "topUpSliceDurationMin");
 
-        vm.expectRevert(abi.encodeWithSelector(Constants.CutAboveHundredPercent.selector, 101));
+        vm.expectRevert(abi.encodeWithSelector(OutOfRange.selector, 101, 0, 100));
         constants.setDeepsquareCut(101);
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {MetaScheduler} from "../src/MetaScheduler.sol";
+import {MarketCore} from "../src/MarketCore.sol";
 import {Tools} from "../src/Tools.sol";
 import {JobRules} from "../src/libraries/JobRules.sol";
 import {MarketTest} from "./utils/Market.sol";
@@ -45,7 +45,7 @@ contract TopUpTest is MarketTest {
         _queued(PROVIDER, 0, 0, 1);
 
         expectEmit(address(market));
-        emit MetaScheduler.ClaimNextTopUpJobEvent(id, PROVIDER, 4);
+        emit MarketCore.ClaimNextTopUpJobEvent(id, PROVIDER, 4);
         vm.prank(PROVIDER);
         market.claimNextTopUpJob();
         same(jobs.get(id).cost.pendingTopUp, 0, "noticed");
@@ -61,7 +61,7 @@ contract TopUpTest is MarketTest {
         for (uint256 i = 0; i < 2; i++) {
             _topUp(id, PER_MINUTE + PER_MINUTE / 2);
             expectEmit(address(market));
-            emit MetaScheduler.ClaimNextTopUpJobEvent(id, PROVIDER, added[i]);
+            emit MarketCore.ClaimNextTopUpJobEvent(id, PROVIDER, added[i]);
             vm.prank(PROVIDER);
             market.claimNextTopUpJob();
         }
@@ -73,7 +73,7 @@ contract TopUpTest is MarketTest {
         _topUp(id, 2 * PER_MINUTE);
         _queued(PROVIDER, 0, 0, 1);
         expectEmit(address(market));
-        emit MetaScheduler.ClaimNextTopUpJobEvent(id, PROVIDER, 3);
+        emit MarketCore.ClaimNextTopUpJobEvent(id, PROVIDER, 3);
         vm.prank(PROVIDER);
         market.claimNextTopUpJob();
     }
@@ -82,7 +82,7 @@ contract TopUpTest is MarketTest {
         JobStatus[2] memory wrong = [JobStatus.PENDING, JobStatus.META_SCHEDULED];
         for (uint256 i = 0; i < wrong.length; i++) {
             bytes32 id = _job(wrong[i]);
-            vm.expectRevert(abi.encodeWithSelector(MetaScheduler.RunningScheduledStatusOnly.selector, wrong[i]));
+            vm.expectRevert(abi.encodeWithSelector(JobRules.RunningScheduledStatusOnly.selector, wrong[i]));
             _topUp(id, PER_MINUTE);
         }
         bytes32 ended = _request();
@@ -91,14 +91,33 @@ contract TopUpTest is MarketTest {
         _topUp(ended, PER_MINUTE);
     }
 
-    function test_TopUpOnlyByTheCustomerAndWithinItsMeans() public {
+    function test_TopUpWithinThePayersMeans() public {
         bytes32 id = _job(JobStatus.RUNNING);
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.CustomerOnly.selector, STRANGER, CUSTOMER));
-        vm.prank(STRANGER);
-        market.topUpJob(id, PER_MINUTE);
-
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.InsufficientFunds.selector, 9 * LOCKED, 9 * LOCKED + 1));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.InsufficientFunds.selector, 9 * LOCKED, 9 * LOCKED + 1));
         _topUp(id, 9 * LOCKED + 1);
+    }
+
+    /// @notice Who tops up another's job pays, and the job's customer gets what is left.
+    function test_TopUpByAnybody() public {
+        bytes32 id = _job(JobStatus.RUNNING);
+        _fund(STRANGER, LOCKED);
+        vm.prank(STRANGER);
+        market.topUpJob(id, LOCKED);
+        same(credit.balanceOf(STRANGER), 0, "the stranger paid");
+        _set(id, JobStatus.FINISHED, 0);
+        same(credit.balanceOf(CUSTOMER), 11 * LOCKED, "the customer has it all");
+    }
+
+    /// @notice Nobody can busy a provider with notices of nothing.
+    function test_TopUpBuysAtLeastAMinute() public {
+        bytes32 id = _job(JobStatus.RUNNING);
+        uint256[2] memory few = [uint256(0), PER_MINUTE - 1];
+        for (uint256 i = 0; i < few.length; i++) {
+            vm.expectRevert(abi.encodeWithSelector(MarketCore.InsufficientFunds.selector, few[i], PER_MINUTE));
+            _topUp(id, few[i]);
+        }
+        _topUp(id, PER_MINUTE);
+        _queued(PROVIDER, 0, 0, 1);
     }
 
     function test_UnheardTopUpIsRefundedAndLeavesTheQueue() public {
@@ -120,7 +139,7 @@ contract TopUpTest is MarketTest {
 
         _schedule(id, OTHER);
         expectEmit(address(market));
-        emit MetaScheduler.ClaimJobEvent(CUSTOMER, OTHER, id, uint64(2 * LOCKED / PER_MINUTE), _definition());
+        emit MarketCore.ClaimJobEvent(CUSTOMER, OTHER, id, uint64(2 * LOCKED / PER_MINUTE), _definition());
         _claim(OTHER);
         _queued(OTHER, 0, 0, 0);
     }
@@ -138,11 +157,11 @@ contract TopUpTest is MarketTest {
     function test_DelegateOnlyWhenLittleRemains() public {
         constants.setTopUpSliceDurationMin(30);
         bytes32 id = _short(40);
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.RemainingTimeAboveLimit.selector, 40, 30));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.RemainingTimeAboveLimit.selector, 40, 30));
         _topUpDelegate(id);
 
         _pass(10 minutes);
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.RemainingTimeAboveLimit.selector, 30, 30));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.RemainingTimeAboveLimit.selector, 30, 30));
         _topUpDelegate(id);
 
         _pass(1);
@@ -152,7 +171,7 @@ contract TopUpTest is MarketTest {
     function test_DelegateNeedsAuthority() public {
         bytes32 id = _short(10);
         _allow(id, false);
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.NoSpendingAuthority.selector));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.NoSpendingAuthority.selector));
         _topUpDelegate(id);
 
         _allow(id, true);
@@ -165,13 +184,13 @@ contract TopUpTest is MarketTest {
         bytes32 id = _short(10);
         vm.prank(CUSTOMER);
         credit.approve(address(market), 5);
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.InsufficientFunds.selector, 5, 60 * PER_MINUTE));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.InsufficientFunds.selector, 5, 60 * PER_MINUTE));
         _topUpDelegate(id);
     }
 
     function test_AuthorityIsTheCustomersAndForHotJobs() public {
         bytes32 id = _job(JobStatus.PENDING);
-        vm.expectRevert(abi.encodeWithSelector(MetaScheduler.CustomerOnly.selector, STRANGER, CUSTOMER));
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.CustomerOnly.selector, STRANGER, CUSTOMER));
         vm.prank(STRANGER);
         market.setDelegateSpendingAuthority(id, true);
 

@@ -216,6 +216,28 @@ INTERFACES = {
         "function setTopUpSliceDurationMin(uint64)",
         "function topUpSliceDurationMin() view -> uint64",
     ],
+    "FaucetCredit": [
+        *OWNABLE,
+        "constructor(address)",
+        "function addressToAmountDistributed(address) view -> uint256",
+        "function addressToUserCredit(address) view -> uint256",
+        "function claim()",
+        "function credit() view -> address",
+        "function creditUser(address,uint256)",
+        "function totalDistributed() view -> uint256",
+    ],
+    "FaucetNative": [
+        *OWNABLE,
+        "event Received(address,uint256)",
+        "function addressToAmountDistributed(address) view -> uint256",
+        "function addressToUserCredit(address) view -> uint256",
+        "function claim()",
+        "function creditUser(address,uint256)",
+        "function totalCredited() view -> uint256",
+        "function totalDistributed() view -> uint256",
+        "function users(uint256) view -> address",
+        "receive()",
+    ],
     "Tools": [
         "error InvalidTransition(uint8,uint8)",
         "error JobHotStatusOnly(uint8)",
@@ -231,21 +253,63 @@ INTERFACES = {
     ],
 }
 
+REQUEST = f"({DEFINITION},uint256,bytes32,bool,uint256,bytes32)"
+REPORT = "(bytes32,uint8,uint64,string,int64)"
+
 ADDITIONS = {
     "JobRepository": [
+        "event JobStatusChanged(bytes32 indexed,address indexed,address indexed,uint8,uint8,uint256)",
         f"function getMany(bytes32[]) view -> {JOB}[]",
-        f"function getState(bytes32) view -> (uint8,address,address,bool,{COST},{TIME})",
-        f"function priceOf(bytes32) view -> {PRICES}",
+        f"function getPage((address,address,uint256),uint256,uint256) view -> {JOB}[],uint256",
+        "function getState(bytes32) view -> (uint256,address,address,uint256,uint256)",
         "function costPerMinute(bytes32) view -> uint256",
-        "function assignedAt(bytes32) view -> uint256",
+        "function delegateAllowance(bytes32) view -> uint256",
         "function providerOf(bytes32) view -> address",
     ],
     "MetaScheduler": [
         "error ClaimTimeoutNotReached(uint256)",
+        "error DelegateCapReached(uint256,uint256)",
         "error MetaScheduledStatusOnly(uint8)",
+        "error ProviderInTime(uint256)",
+        "event AdminWithdrawal(address indexed,uint256)",
+        "event DelegateSpendingChanged(bytes32 indexed,bool,uint256)",
+        "event JobCancelRequested(bytes32 indexed,address indexed,address indexed)",
+        "event JobToppedUp(bytes32 indexed,address indexed,address indexed,uint256)",
+        "event RequestNewJobEnabled(bool)",
+        "function EXTENSIONS() view -> uint256",
+        "function claimNextCancellingJobs(uint256)",
+        "function claimNextJobs(uint256)",
+        "function claimNextTopUpJobs(uint256)",
+        "function jobOfKey(address,bytes32) view -> bytes32",
+        "function metaScheduleMany(bytes32[],address[])",
+        "function providerSetJobStatusSecond(bytes32,uint8,uint64,string,int64)",
+        f"function providerSetJobStatuses({REPORT}[])",
+        f"function requestNewJobs({REQUEST}[]) -> bytes32[]",
+        f"function requestNewJobsWithPermit({REQUEST}[],uint256,uint256,uint8,bytes32,bytes32) -> bytes32[]",
+        "function setDelegateSpendingCap(bytes32,uint256)",
         "function withdrawable() view -> uint256",
     ],
-    "ProviderJobQueues": ["function removeJob(address,bytes32)"],
+    "ProviderJobQueues": [
+        "function getQueue(address,uint8,uint256,uint256) view -> bytes32[],uint256",
+        "function hasJob(address) view -> bool,bool,bool",
+    ],
+    "ProviderManager": [
+        f"function getOffer(address) view -> bool,{PRICES}",
+        f"function getProviders(uint256,uint256) view -> {PROVIDER}[],uint256",
+    ],
+    "Credit": [
+        "function DOMAIN_SEPARATOR() view -> bytes32",
+        "function acceptOwnership()",
+        "function nonces(address) view -> uint256",
+        "function pendingOwner() view -> address",
+        "function permit(address,address,uint256,uint256,uint8,bytes32,bytes32)",
+    ],
+    "Constants": [
+        "error OutOfRange(uint256,uint256,uint256)",
+        "event SettingChanged(bytes32 indexed,uint256)",
+        "function acceptOwnership()",
+        "function all() view -> (uint96,uint8,uint32,uint32,uint32,uint32)",
+    ],
 }
 
 FIELDS_OF_A_JOB = [

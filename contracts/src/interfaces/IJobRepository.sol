@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Job, JobCost, JobDefinition, JobState, JobStatus, JobTime, ProviderPrices} from "../Types.sol";
+import {JobState} from "../Life.sol";
+import {Job, JobCost, JobDefinition, JobStatus, JobTime, ProviderPrices, QueueKind} from "../Types.sol";
 
 /// @title What the market needs of the record of jobs
 interface IJobRepository {
@@ -9,11 +10,21 @@ interface IJobRepository {
     event JobCreated(bytes32 _jobId);
     /// @notice A job's status changed.
     event JobTransitionEvent(bytes32 _jobId, JobStatus _from, JobStatus _to);
+    /// @notice A job's status changed, or the job was recorded (`from` and `to` are PENDING): for clients that ask
+    /// their node for the jobs of one customer or provider alone.
+    /// @param provider The provider, also of a job that leaves it by this change.
+    /// @param costPerMinute Wei of credit that a minute costs at the prices that the assignment fixed; 0 before.
+    event JobStatusChanged(
+        bytes32 indexed jobId,
+        address indexed customer,
+        address indexed provider,
+        JobStatus from,
+        JobStatus to,
+        uint256 costPerMinute
+    );
 
     function create(Job memory _job) external returns (bytes32);
     function update(Job memory _job) external;
-    function assign(bytes32 _jobId, address _providerAddr, ProviderPrices memory _prices) external;
-    function unassign(bytes32 _jobId) external;
     function setJobStatus(bytes32 _jobId, JobStatus _newStatus) external;
     function setCustomerAddr(bytes32 _jobId, address _customerAddr) external;
     function setProviderAddr(bytes32 _jobId, address _providerAddr) external;
@@ -25,12 +36,37 @@ interface IJobRepository {
     function setLastError(bytes32 _jobId, string memory _error) external;
     function setExitCode(bytes32 _jobId, int64 _exitCode) external;
 
+    function open(
+        address customer,
+        uint256 lockedCredits,
+        bool delegateSpendingAuthority,
+        uint256 delegateAllowance,
+        bytes memory packed
+    ) external returns (bytes32);
+    function assign(bytes32 _jobId, address _providerAddr, ProviderPrices memory _prices)
+        external
+        returns (bool affordable, uint256 costPerMinute_, uint8 assignments);
+    function release(bytes32 _jobId) external;
+    function claim(bytes32 _jobId) external returns (JobState memory, bytes memory encodedDefinition);
+    function start(bytes32 _jobId) external;
+    function end(bytes32 _jobId, JobStatus _status, uint256 _billedSecond, int64 _exitCode)
+        external
+        returns (uint256 finalCost);
+    function addCredits(bytes32 _jobId, uint256 _amount, bool _delegated) external;
+    function noticeTopUp(bytes32 _jobId) external returns (JobState memory, uint256 pendingTopUp);
+    function requestCancel(bytes32 _jobId) external;
+    function noticeCancel(bytes32 _jobId) external returns (address customer);
+    function setDelegate(bytes32 _jobId, bool _authority, uint256 _allowance) external;
+
     function get(bytes32 _jobId) external view returns (Job memory);
-    function getMany(bytes32[] memory _jobIds) external view returns (Job[] memory);
     function getState(bytes32 _jobId) external view returns (JobState memory);
     function getByCustomer(address customerAddr) external view returns (bytes32[] memory);
-    function priceOf(bytes32 _jobId) external view returns (ProviderPrices memory);
     function costPerMinute(bytes32 _jobId) external view returns (uint256);
-    function assignedAt(bytes32 _jobId) external view returns (uint256);
+    function delegateAllowance(bytes32 _jobId) external view returns (uint256);
     function providerOf(bytes32 _jobId) external view returns (address);
+    function assignmentOf(bytes32 _jobId) external view returns (address provider, uint8 assignments);
+    function isQueued(bytes32 _jobId, QueueKind kind, address _providerAddr, uint8 assignments)
+        external
+        view
+        returns (bool);
 }

@@ -20,6 +20,7 @@ interface IProviderManager {
     function ban(address _providerAddr) external;
     function unban(address _providerAddr) external;
     function incJobCount(address _providerAddr) external;
+    function countClaims(address _providerAddr, uint64 _count) external returns (bool valid);
 
     function getProvider(address _providerAddr) external view returns (Provider memory);
     function getWaitingForApprovalProvider(address _providerAddr) external view returns (Provider memory);
@@ -27,6 +28,7 @@ interface IProviderManager {
     function getProviderPrices(address _providerAddr) external view returns (ProviderPrices memory);
     function getLabels(address _providerAddr) external view returns (Label[] memory);
     function getJobCount(address _providerAddr) external view returns (uint64);
+    function getOffer(address _providerAddr) external view returns (bool valid, ProviderPrices memory prices);
     function isBanned(address _providerAddr) external view returns (bool);
     function isValidForScheduling(address _providerAddr) external view returns (bool);
     function isWaitingForApproval(address _providerAddr) external view returns (bool);

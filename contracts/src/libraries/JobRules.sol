@@ -2,9 +2,10 @@
 pragma solidity 0.8.37;
 
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
-import {JobDefinition, JobStatus, ProviderPrices} from "../Types.sol";
+import {JobDefinition, JobStatus, ProviderPrices, StorageType} from "../Types.sol";
+import {DefinitionCodec} from "./DefinitionCodec.sol";
 
-/// @title The rules of a job: which status may follow which, and what a minute costs
+/// @title The rules of a job: which status may follow which, and what its time costs
 /// @notice Internal functions: compiled into the contracts that use them. `Tools` publishes them for clients.
 library JobRules {
     /// @notice The job has that status already.
@@ -13,6 +14,8 @@ library JobRules {
     error InvalidTransition(JobStatus from, JobStatus to);
     /// @notice The job has ended: its status is final.
     error JobHotStatusOnly(JobStatus current);
+    /// @notice Only a job that is claimed or runs can be topped up.
+    error RunningScheduledStatusOnly(JobStatus current);
 
     // ------------------------------------------------------------------------------------------------ status machine
 
@@ -20,7 +23,12 @@ library JobRules {
     function checkNewJobStatus(JobStatus current, JobStatus next) internal pure {
         if (current == next) revert SameStatusError();
         if (isJobCold(current)) revert JobHotStatusOnly(current);
-        if (_successors(current) & _bit(next) == 0) revert InvalidTransition(current, next);
+        if (!isAllowed(current, next)) revert InvalidTransition(current, next);
+    }
+
+    /// @notice Whether a job may go from `current` to `next`.
+    function isAllowed(JobStatus current, JobStatus next) internal pure returns (bool) {
+        return _successors(current) & _bit(next) != 0;
     }
 
     /// @notice Whether a job of that status can still change.
@@ -40,14 +48,21 @@ library JobRules {
 
     // ----------------------------------------------------------------------------------------------------- definition
 
-    /// @notice The most bytes that a definition may have, ABI-encoded: providers pay for its claim, everybody reads it.
-    uint256 internal constant MAX_DEFINITION_BYTES = 4096;
-
     /// @notice Whether a job can be bought: it needs tasks, CPUs, memory and a script, and must not be too large to be
     /// claimed. GPUs may be 0.
-    function isJobDefinitionValid(JobDefinition memory definition) internal pure returns (bool) {
-        return definition.ntasks != 0 && definition.cpusPerTask != 0 && definition.memPerCpu != 0
-            && bytes(definition.batchLocationHash).length != 0 && abi.encode(definition).length <= MAX_DEFINITION_BYTES;
+    /// @return valid Whether it can.
+    /// @return packed The packed form of the name and the definition, where it can.
+    function checkDefinition(bytes32 jobName, JobDefinition calldata definition)
+        internal
+        pure
+        returns (bool valid, bytes memory packed)
+    {
+        valid = definition.ntasks != 0 && definition.cpusPerTask != 0 && definition.memPerCpu != 0
+            && bytes(definition.batchLocationHash).length != 0 && definition.storageType <= uint8(type(StorageType).max)
+            && definition.uses.length + definition.affinity.length <= DefinitionCodec.MAX_LABELS;
+        if (!valid) return (false, "");
+        packed = DefinitionCodec.pack(jobName, definition);
+        valid = packed.length <= DefinitionCodec.MAX_BYTES;
     }
 
     // ---------------------------------------------------------------------------------------------------------- money
@@ -77,6 +92,11 @@ library JobRules {
         return Math.saturatingMul(durationMinute, minuteCost);
     }
 
+    /// @notice What so many seconds cost, rounded down in favour of the customer, at most what is locked.
+    function bill(uint256 durationSecond, uint256 minuteCost, uint256 locked) internal pure returns (uint256) {
+        return Math.min(Math.saturatingMul(durationSecond, minuteCost) / 1 minutes, locked);
+    }
+
     /// @notice Whole minutes that the locked credits still buy; a minute that has begun is used.
     /// @param start When the job began to run, 0 if it has not.
     function remainingMinutes(uint256 locked, uint256 minuteCost, uint256 start) internal view returns (uint64) {
@@ -92,7 +112,9 @@ library JobRules {
 
     // -------------------------------------------------------------------------------------------------------- private
 
+    /// @dev A bit for each status that may follow; none follows a cold one.
     function _successors(JobStatus status) private pure returns (uint256) {
+        if (isJobCold(status)) return 0;
         uint256 anyHot = _bit(JobStatus.CANCELLED) | _bit(JobStatus.PANICKED);
         if (status == JobStatus.PENDING) return anyHot | _bit(JobStatus.META_SCHEDULED);
         if (status == JobStatus.META_SCHEDULED) {

@@ -62,7 +62,7 @@ abstract contract Market is Check {
         definition.memPerCpu = 7;
         definition.gpus = 4;
         definition.batchLocationHash = "aXuB4q";
-        definition.storageType = StorageType.NONE;
+        definition.storageType = uint8(StorageType.NONE);
     }
 
     function _prices() internal pure returns (ProviderPrices memory) {
@@ -125,7 +125,7 @@ abstract contract Market is Check {
     function _set(bytes32 id, JobStatus status, uint64 duration) internal {
         address provider = jobs.providerOf(id);
         vm.prank(provider);
-        market.providerSetJobStatus(id, status, duration, "", 0);
+        market.providerSetJobStatus(id, uint8(status), duration, "", 0);
     }
 
     function _cancel(bytes32 id) internal {

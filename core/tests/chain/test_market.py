@@ -34,7 +34,7 @@ async def test_the_whole_life_of_a_job(parties: Parties) -> None:
     job = await parties.customer.get_job(job_id)
     assert job is not None
     assert (job.status, job.max_cost, job.final_cost) == (JobStatus.FINISHED, 5 * MINUTE, MINUTE)
-    assert await parties.customer.prices_of(job_id) == PRICES
+    assert await parties.customer.cost_per_minute_of(job_id) == MINUTE
     assert all(item.ok for item in await check(parties.customer, parties.customer.account))
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from deepsquare.chain.types import JobDefinition, JobStatus, Prices
+from deepsquare.chain.types import JobDefinition, JobStatus
 from deepsquare.errors import ConnectionFailedError, GridError, SchedulerError
 from deepsquare.grid.supervisor import job as module
 from deepsquare.grid.supervisor.hosts.base import Account
@@ -60,8 +60,8 @@ class World:
     async def set_job_status(self, job_id: bytes, status: JobStatus, *, minutes=0, error="", exit_code=0) -> None:
         self.reports.append((status, minutes, error))
 
-    async def prices_of(self, job_id: bytes) -> Prices:
-        return Prices(gpu=0, cpu=1, mem=0)
+    async def cost_per_minute_of(self, job_id: bytes) -> int:
+        return 1
 
     async def refuse_job(self, job_id: bytes) -> None:
         self.refused.append(job_id)

@@ -204,9 +204,9 @@ class Market:
         """The ids of a customer's jobs, oldest first."""
         return [bytes(job_id) for job_id in await self.read("JobRepository", "getByCustomer", customer)]
 
-    async def prices_of(self, job_id: bytes) -> Prices:
-        """The prices that were fixed when the job was assigned; zero before."""
-        return Prices(*await self.read("JobRepository", "priceOf", job_id))
+    async def cost_per_minute_of(self, job_id: bytes) -> int:
+        """What a minute of the job costs, in wei, at the prices that were fixed when it was assigned; 0 before."""
+        return int(await self.read("JobRepository", "costPerMinute", job_id))
 
     async def get_provider(self, address: str) -> Provider | None:
         """A provider that has joined the market, or None."""

@@ -424,7 +424,7 @@ class SupervisedJob:
 
 async def minutes_of(market: Market, record: JobRecord) -> int:
     """All the time that a job's locked credits buy at the prices fixed for it."""
-    minute = record.definition.cost_per_minute(await market.prices_of(record.job_id))
+    minute = await market.cost_per_minute_of(record.job_id)
     return min(record.max_cost // minute, LONGEST_MINUTES) if minute else LONGEST_MINUTES
 
 
