@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ BIN = Path(sys.executable).parent
 _LOG_LINES = 200
 SERVICES = ("logger", "sbatch-api", "metascheduler", "supervisor")
 CLUSTER = REPOSITORY / "integration" / "slurm-cluster"
+
+
+def seconds_billed(job: Mapping[str, Any], minutes: int) -> float:
+    """The seconds that a job's bill is for, when what it locked buys so many minutes."""
+    return round(float(Decimal(job["billed"]) * 60 * minutes / Decimal(job["locked"])), 3)
 
 
 @dataclass

@@ -90,8 +90,8 @@ contract JobRepository is JobStore, AccessControl {
     {
         Record storage record = _records[_jobId];
         _change(_jobId, record, record.life, JobStatus.SCHEDULED);
-        (, JobDefinition memory definition) = DefinitionCodec.unpack(DefinitionCodec.load(record.packed));
-        return (_state(record), abi.encode(definition));
+        (, encodedDefinition) = DefinitionCodec.encode(DefinitionCodec.load(record.packed));
+        return (_state(record), encodedDefinition);
     }
 
     /// @notice The job runs from now on.

@@ -95,10 +95,11 @@ abstract contract JobStore is IJobRepository {
     }
 
     /// @notice Many jobs in one call, in the order asked for; an unknown id gives a zero struct and spoils no other.
-    function getMany(bytes32[] calldata _jobIds) external view returns (Job[] memory found) {
-        found = new Job[](_jobIds.length);
-        for (uint256 i = 0; i < _jobIds.length; i++) {
-            found[i] = _job(_jobIds[i]);
+    function getMany(bytes32[] calldata _jobIds) external view returns (Job[] memory) {
+        (uint256 begin, uint256 end) = _encode(_jobIds);
+        assembly ("memory-safe") {
+            mstore(sub(begin, 32), 32)
+            return(sub(begin, 32), add(sub(end, begin), 32))
         }
     }
 
@@ -106,24 +107,30 @@ abstract contract JobStore is IJobRepository {
     /// @param filter Whose jobs; the fields that are zero let all through.
     /// @param before The number of a job, the page begins with the next older one; 0: with the newest.
     /// @param scan How many jobs to look at: the customer's, where the filter names one, else the market's.
-    /// @return page The jobs.
+    /// @return The jobs.
     /// @return next The `before` of the next page; 0 when there is none.
     function getPage(JobFilter calldata filter, uint256 before, uint256 scan)
         external
         view
-        returns (Job[] memory page, uint256 next)
+        returns (Job[] memory, uint256 next)
     {
         uint256 id = before == 0 ? _newest(filter.customer) : _older(before, filter.customer);
-        page = new Job[](Math.min(scan, id));
+        bytes32[] memory ids = new bytes32[](Math.min(scan, id));
         uint256 found;
         for (; id != 0 && scan > 0; scan--) {
-            if (_passes(_records[bytes32(id)], filter)) page[found++] = _job(bytes32(id));
+            if (_passes(_records[bytes32(id)], filter)) ids[found++] = bytes32(id);
             next = id;
             id = _older(id, filter.customer);
         }
         if (id == 0) next = 0;
         assembly ("memory-safe") {
-            mstore(page, found)
+            mstore(ids, found)
+        }
+        (uint256 begin, uint256 end) = _encode(ids);
+        assembly ("memory-safe") {
+            mstore(sub(begin, 64), 64)
+            mstore(sub(begin, 32), next)
+            return(sub(begin, 64), add(sub(end, begin), 64))
         }
     }
 
@@ -237,6 +244,31 @@ abstract contract JobStore is IJobRepository {
             (job.cost.pendingTopUp, job.exitCode) = (record.more.pendingTopUp, record.more.exitCode);
         }
         if (life.has(LifeWord.ERROR)) job.lastError = record.lastError;
+    }
+
+    /// @dev Many jobs ABI-encoded one by one, each in the memory that the one before needed: what memory costs grows
+    /// with its square, and a page of a thousand jobs would not fit a call.
+    /// @return begin Where the encoded array begins, with two words to spare before it.
+    /// @return end Where it ends.
+    function _encode(bytes32[] memory ids) private view returns (uint256 begin, uint256 end) {
+        assembly ("memory-safe") {
+            begin := add(mload(0x40), 64)
+            mstore(begin, mload(ids))
+            end := add(add(begin, 32), shl(5, mload(ids)))
+            mstore(0x40, end)
+        }
+        for (uint256 i = 0; i < ids.length; i++) {
+            bytes memory job = abi.encode(_job(ids[i]));
+            assembly ("memory-safe") {
+                let offsets := add(begin, 32)
+                mstore(add(offsets, shl(5, i)), sub(end, offsets))
+                // Without the offset that is in front of the one value.
+                let length := sub(mload(job), 32)
+                mcopy(end, add(job, 64), length)
+                end := add(end, length)
+                mstore(0x40, end)
+            }
+        }
     }
 
     function _newest(address customer) private view returns (uint256) {

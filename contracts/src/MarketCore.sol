@@ -50,6 +50,8 @@ abstract contract MarketCore {
     error NoSpendingAuthority();
     /// @notice Delegated top-ups have added all that the customer allowed, but for less than a minute's worth.
     error DelegateCapReached(uint256 left, uint256 minuteCost);
+    /// @notice The transaction was given too little gas.
+    error OutOfGas();
     /// @notice The job has enough minutes left.
     error RemainingTimeAboveLimit(uint256 remaining, uint256 limit);
 
@@ -182,13 +184,24 @@ abstract contract MarketCore {
         providerJobQueues.push(_providerAddr, QueueKind.CLAIMABLE, _jobId, assignments);
     }
 
-    /// @dev The same, but leaves out what can't be assigned any more.
-    function _tryAssign(bytes32 _jobId, address _providerAddr) internal {
-        if (jobs.getState(_jobId).life.status() != JobStatus.PENDING) return;
-        (bool valid, ProviderPrices memory prices) = providerManager.getOffer(_providerAddr);
-        if (!valid) return;
-        (bool affordable,, uint8 assignments) = jobs.assign(_jobId, _providerAddr, prices);
-        if (affordable) providerJobQueues.push(_providerAddr, QueueKind.CLAIMABLE, _jobId, assignments);
+    /// @dev Assigns many jobs; leaves out those that can't be assigned (any more).
+    function _assignMany(bytes32[] calldata _jobIds, address[] calldata _providerAddrs) internal {
+        address known;
+        bool valid;
+        ProviderPrices memory prices;
+        for (uint256 i = 0; i < _jobIds.length; i++) {
+            if (_providerAddrs[i] != known) {
+                known = _providerAddrs[i];
+                (valid, prices) = providerManager.getOffer(known);
+            }
+            if (!valid) continue;
+            try jobs.assign(_jobIds[i], known, prices) returns (bool affordable, uint256, uint8 assignments) {
+                if (affordable) providerJobQueues.push(known, QueueKind.CLAIMABLE, _jobIds[i], assignments);
+            } catch (bytes memory reason) {
+                // Without a reason it ran out of gas: then so shall the whole.
+                if (reason.length == 0) revert OutOfGas();
+            }
+        }
     }
 
     /// @dev The caller takes up to `count` jobs. A provider that was banned or removed after the assignment hands them

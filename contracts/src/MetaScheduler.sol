@@ -128,9 +128,7 @@ contract MetaScheduler is MarketCore, AccessControl {
         if (_jobIds.length != _providerAddrs.length) {
             revert OutOfRange(_providerAddrs.length, _jobIds.length, _jobIds.length);
         }
-        for (uint256 i = 0; i < _jobIds.length; i++) {
-            _tryAssign(_jobIds[i], _providerAddrs[i]);
-        }
+        _assignMany(_jobIds, _providerAddrs);
     }
 
     /// @notice Locks one more slice of the customer's allowance, or what is left of the cap if that is less; if the

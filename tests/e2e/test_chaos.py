@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import CLUSTER, SERVICES, Grid
+from tests.conftest import CLUSTER, SERVICES, Grid, seconds_billed
 
 pytestmark = pytest.mark.slurm
 
@@ -84,7 +84,7 @@ def test_services_killed_under_load_neither_lose_nor_double_a_job(second_grid: G
         assert billed + refunded == Decimal(job["locked"])
         if job["status"] == "FINISHED":
             assert logs[job["id"]] == [f"begin {number}", f"end {number}"]
-            assert billed == Decimal(job["locked"]) / 2
+            assert 1 <= seconds_billed(job, 2) <= 60
         else:
             # Cut off between its journal and the scheduler: nobody can know whether it was submitted, so nothing is billed.
             assert (job["status"], billed) == ("PANICKED", 0)

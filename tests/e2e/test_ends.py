@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from tests.conftest import Grid
+from tests.conftest import Grid, seconds_billed
 
 pytestmark = pytest.mark.slurm
 
@@ -51,8 +51,8 @@ def test_a_job_that_is_cancelled_behind_our_back_ends_with_a_refund(grid: Grid) 
     grid.wait(job["id"], "RUNNING")
     grid.slurm("scancel", f"--name={job['id']}")
     ended = grid.wait(job["id"], "CANCELLED")
-    assert Decimal(ended["billed"]) == Decimal(ended["locked"]) / 10
-    assert Decimal(ended["refunded"]) == Decimal(ended["locked"]) * 9 / 10
+    assert 1 <= seconds_billed(ended, 10) <= 60
+    assert Decimal(ended["refunded"]) == Decimal(ended["locked"]) - Decimal(ended["billed"])
     assert grid.logs(job["id"])[0] == "started"
 
 
@@ -105,5 +105,5 @@ def test_a_topped_up_job_runs_for_as_long_as_all_its_credits_buy(
     assert ended["status"] == "FINISHED"
     assert grid.logs(job["id"]) == ["in time"]
     assert Decimal(ended["locked"]) == 2 * Decimal(job["locked"])
-    assert (Decimal(ended["billed"]), ended["refunded"]) == (Decimal(ended["locked"]), "0")
+    assert 66 <= seconds_billed(ended, 2) <= 90
     assert "WRONG" not in grid.cli("cost", "--check").stdout

@@ -7,14 +7,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster import SlurmCluster, new_cluster
-from tests.conftest import Grid, grid_over_ssh, running_grid
+from tests.conftest import Grid, grid_over_ssh, running_grid, seconds_billed
 
 pytestmark = pytest.mark.slurm
 
@@ -48,7 +47,7 @@ def is_refunded(job: Any) -> bool:
 def test_a_job_killed_by_a_signal(grid: Grid) -> None:
     job = grid.submit("kill -KILL $(pgrep -u $(id -u) -f slurm_script); sleep 60", "--time-limit", "2m", "--watch")
     assert (job["status"], job["error"], job["signal"]) == ("FAILED", "killed by signal 9", 9)
-    assert Decimal(job["billed"]) == Decimal(job["locked"]) / 2
+    assert 1 <= seconds_billed(job, 2) <= 60
 
 
 def test_a_job_that_takes_more_memory_than_it_asked_for(grid: Grid, cluster: SlurmCluster) -> None:
@@ -56,7 +55,7 @@ def test_a_job_that_takes_more_memory_than_it_asked_for(grid: Grid, cluster: Slu
     # Without a newline, tail keeps all that it reads.
     job = grid.submit("head -c 400M /dev/zero | tail -n 1 | wc -c", "--time-limit", "2m", "--watch", memory_mb=100)
     assert (job["status"], job["error"]) == ("FAILED", "it used more memory than it asked for")
-    assert Decimal(job["billed"]) == Decimal(job["locked"]) / 2
+    assert 1 <= seconds_billed(job, 2) <= 60
 
 
 def test_a_step_that_takes_more_memory_may_be_caught(grid: Grid, tmp_path: Path) -> None:
@@ -101,7 +100,7 @@ def test_a_job_is_not_run_a_second_time_even_if_an_operator_insists(grid: Grid) 
     # Its own account can do that too: what it ran is paid for.
     ended = grid.wait(job["id"], "CANCELLED")
     assert ended["error"] == "it was to be started again, and jobs run once"
-    assert Decimal(ended["billed"]) == Decimal(ended["locked"]) / 5
+    assert 1 <= seconds_billed(ended, 5) <= 60
     assert [line for line in grid.logs(job["id"]) if line == "began"] == ["began"]
 
 
@@ -112,7 +111,7 @@ def test_a_job_that_changes_its_name_is_followed_and_billed_all_the_same(grid: G
     )
     ended = grid.wait(job["id"], "FINISHED")
     assert grid.logs(job["id"]) == ["renamed"]
-    assert Decimal(ended["billed"]) == Decimal(ended["locked"]) / 5
+    assert 3 <= seconds_billed(ended, 5) <= 60
 
 
 def test_a_job_that_slurm_would_never_start_is_given_up(grid: Grid) -> None:
@@ -136,7 +135,7 @@ def test_a_job_that_slurm_has_forgotten_is_found_in_its_accounting(grid: Grid) -
     grid.start_supervisor()
     ended = grid.wait(job["id"], "FAILED")
     assert (ended["exit_code"], grid.output(job["id"])) == (7, ["done"])
-    assert Decimal(ended["billed"]) == Decimal(ended["locked"]) / 2
+    assert 1 <= seconds_billed(ended, 2) <= 60
 
 
 def test_a_job_that_slurm_loses_costs_nothing(grid: Grid, cluster: SlurmCluster) -> None:
@@ -165,10 +164,10 @@ def test_the_controller_is_killed_under_load(grid: Grid, cluster: SlurmCluster) 
         statuses.append(ended["status"])
         if ended["status"] == "FINISHED":
             assert grid.logs(job_id) == [str(number), "end"]
-            assert Decimal(ended["billed"]) == Decimal(ended["locked"]) / 2
+            assert max(number % 3, 1) <= seconds_billed(ended, 2) <= 60
         elif ended["status"] == "CANCELLED":
             # It got the number of one that was forgotten and still ran, which Slurm then ended as both.
-            assert Decimal(ended["billed"]) <= Decimal(ended["locked"]) / 2
+            assert seconds_billed(ended, 2) <= 60
         else:
             # A controller that is killed forgets the submissions of its last seconds.
             assert is_refunded(ended)
@@ -192,7 +191,7 @@ def test_munge_and_the_accounting_are_away_for_a_minute(grid: Grid, cluster: Slu
     own = [line for line in grid.logs(running["id"]) if not line.startswith("srun: ")]
     assert own == [str(number) for number in range(1, 41)]
     # Slurm counts until it hears of the end, and it hears nothing without munge.
-    assert Decimal(ended["billed"]) in (Decimal(ended["locked"]) / 3, Decimal(ended["locked"]) * 2 / 3)
+    assert 40 <= seconds_billed(ended, 3) <= 120
     grid.wait(bought["id"], "FINISHED", seconds=90)
     assert grid.logs(bought["id"]) == ["late"]
 

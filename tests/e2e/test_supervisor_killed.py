@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from tests.conftest import Grid
+from tests.conftest import Grid, seconds_billed
 
 pytestmark = pytest.mark.slurm
 
@@ -26,7 +26,7 @@ def test_killed_while_a_job_runs_it_finishes_and_bills_that_job_once(grid: Grid)
     grid.start_supervisor()
     ended = grid.wait(job["id"], "FINISHED")
     assert grid.logs(job["id"]) == [str(number) for number in range(1, 21)]
-    assert Decimal(ended["billed"]) == Decimal(ended["locked"]) / 3
+    assert 20 <= seconds_billed(ended, 3) <= 60
     assert "WRONG" not in grid.cli("cost", "--check").stdout
 
 
@@ -41,7 +41,7 @@ def test_a_job_that_ends_while_the_supervisor_is_away_is_billed_when_it_is_back(
     ended = grid.wait(job["id"], "FAILED")
     assert ended["exit_code"] == 7
     assert grid.output(job["id"]) == ["one", "two"]
-    assert Decimal(ended["billed"]) == Decimal(ended["locked"]) / 2
+    assert 1 <= seconds_billed(ended, 2) <= 60
 
 
 def test_jobs_bought_while_the_supervisor_is_away_run_when_it_is_back(grid: Grid) -> None:
@@ -65,7 +65,7 @@ def test_a_running_job_is_found_again_when_the_journal_is_lost(grid: Grid) -> No
     gate.touch()
     ended = grid.wait(job["id"], "FINISHED")
     assert grid.logs(job["id"]) == ["one", "two"]
-    assert Decimal(ended["billed"]) == Decimal(ended["locked"]) / 5
+    assert 3 <= seconds_billed(ended, 5) <= 60
 
 
 @pytest.mark.parametrize("delay", [0.02, 0.08, 0.15, 0.3])

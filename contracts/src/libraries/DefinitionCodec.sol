@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
-import {Affinity, JobDefinition, Label} from "../Types.sol";
+import {JobDefinition, Label} from "../Types.sol";
 
 /// @dev The most words of a packed definition: providers pay for its claim, and everybody reads it.
 uint256 constant DEFINITION_WORDS = 64;
@@ -25,17 +25,12 @@ library DefinitionCodec {
     /// @notice The most uses and affinities together: each is six words of an event, however short.
     uint256 internal constant MAX_LABELS = 64;
 
+    uint256 private constant NUMBERS = 4;
     uint256 private constant STORAGE_BITS = 3;
     uint256 private constant USES_BITS = 7;
     uint256 private constant LENGTH_BYTES = 2;
     /// @dev The numbers end within two words: each has at most ten bytes.
     uint256 private constant HEAD_WORDS = 2;
-
-    /// @dev A place in a packed form.
-    struct Cursor {
-        bytes packed;
-        uint256 position;
-    }
 
     // ----------------------------------------------------------------------------------------------------------- pack
 
@@ -67,16 +62,17 @@ library DefinitionCodec {
 
     /// @notice A packed form under another name.
     function rename(bytes memory packed, bytes32 jobName) internal pure returns (bytes memory) {
-        Cursor memory cursor = Cursor(packed, LENGTH_BYTES);
-        _numbers(cursor);
-        uint256 nameFrom = cursor.position;
-        _name(cursor);
-        uint256 nameTo = cursor.position;
+        uint256 first = _firstByte(packed);
+        uint256 name = first;
+        for (uint256 i = 0; i < NUMBERS; i++) {
+            (, name) = _getNumber(name);
+        }
+        (, uint256 afterName) = _getName(name);
 
         uint256 to = _begin();
-        to = _putBytes(to, packed, LENGTH_BYTES, nameFrom);
+        to = _putBytes(to, first, name - first);
         to = _putName(to, jobName);
-        return _finish(_putBytes(to, packed, nameTo, packed.length));
+        return _finish(_putBytes(to, afterName, first + packed.length - LENGTH_BYTES - afterName));
     }
 
     /// @dev The address of the first byte after the length.
@@ -111,12 +107,11 @@ library DefinitionCodec {
         return to;
     }
 
-    function _putBytes(uint256 to, bytes memory from, uint256 begin, uint256 end) private pure returns (uint256) {
+    function _putBytes(uint256 to, uint256 from, uint256 length) private pure returns (uint256) {
         assembly ("memory-safe") {
-            mcopy(to, add(add(from, 32), begin), sub(end, begin))
-            to := add(to, sub(end, begin))
+            mcopy(to, from, length)
         }
-        return to;
+        return to + length;
     }
 
     function _putName(uint256 to, bytes32 name) private pure returns (uint256) {
@@ -146,83 +141,126 @@ library DefinitionCodec {
 
     /// @notice The name and the definition of a packed form.
     function unpack(bytes memory packed) internal pure returns (bytes32 jobName, JobDefinition memory definition) {
-        Cursor memory cursor = Cursor(packed, LENGTH_BYTES);
-        (definition.gpus, definition.memPerCpu, definition.cpusPerTask, definition.ntasks, definition.storageType) =
-            _numbers(cursor);
-        jobName = _name(cursor);
-        definition.batchLocationHash = _text(cursor);
-        uint256 counts = _number(cursor);
-        definition.uses = new Label[](counts & ((1 << USES_BITS) - 1));
-        for (uint256 i = 0; i < definition.uses.length; i++) {
-            definition.uses[i] = _label(cursor);
+        bytes memory encoded;
+        (jobName, encoded) = encode(packed);
+        definition = abi.decode(encoded, (JobDefinition));
+    }
+
+    /// @notice The name of a packed form, and its definition as abi.encode gives it.
+    /// @dev Written where free memory begins, as `pack`. Offsets count from the beginning of what they are part of.
+    function encode(bytes memory packed) internal pure returns (bytes32 jobName, bytes memory encoded) {
+        uint256 head;
+        assembly ("memory-safe") {
+            encoded := mload(0x40)
+            mstore(add(encoded, 32), 32)
+            head := add(encoded, 64)
         }
-        definition.affinity = new Affinity[](counts >> USES_BITS);
-        for (uint256 i = 0; i < definition.affinity.length; i++) {
-            definition.affinity[i] = Affinity(_label(cursor), bytes2(_bytes(cursor, 2)));
+        uint256 from = _firstByte(packed);
+        uint256 value;
+        (value, from) = _getNumber(from);
+        _putWord(head, value >> STORAGE_BITS);
+        _putWord(head + 5 * 32, value & ((1 << STORAGE_BITS) - 1));
+        for (uint256 i = 1; i < NUMBERS; i++) {
+            (value, from) = _getNumber(from);
+            _putWord(head + i * 32, value);
+        }
+        (jobName, from) = _getName(from);
+
+        uint256 to = head + 8 * 32;
+        _putWord(head + 4 * 32, to - head);
+        (from, to) = _encodeText(from, to);
+        (value, from) = _getNumber(from);
+        _putWord(head + 6 * 32, to - head);
+        (from, to) = _encodeLabels(from, to, value & ((1 << USES_BITS) - 1), false);
+        _putWord(head + 7 * 32, to - head);
+        (from, to) = _encodeLabels(from, to, value >> USES_BITS, true);
+        assembly ("memory-safe") {
+            mstore(encoded, sub(to, add(encoded, 32)))
+            mstore(0x40, to)
         }
     }
 
-    function _numbers(Cursor memory cursor)
+    /// @dev An array of labels, or of affinities: labels with an op.
+    function _encodeLabels(uint256 from, uint256 to, uint256 count, bool withOp)
         private
         pure
-        returns (uint64 gpus, uint64 mem, uint64 cpus, uint64 tasks, uint8 storageType)
+        returns (uint256, uint256)
     {
-        uint256 first = _number(cursor);
-        gpus = uint64(first >> STORAGE_BITS);
-        storageType = uint8(first & ((1 << STORAGE_BITS) - 1));
-        mem = uint64(_number(cursor));
-        cpus = uint64(_number(cursor));
-        tasks = uint64(_number(cursor));
+        _putWord(to, count);
+        uint256 offsets = to + 32;
+        to = offsets + count * 32;
+        for (uint256 i = 0; i < count; i++) {
+            _putWord(offsets + i * 32, to - offsets);
+            uint256 start = to;
+            if (withOp) {
+                _putWord(to, 2 * 32);
+                to += 2 * 32;
+            }
+            (from, to) = _encodeLabel(from, to);
+            if (withOp) {
+                _putWord(start + 32, uint256(_getBytes(from, 2)));
+                from += 2;
+            }
+        }
+        return (from, to);
     }
 
-    function _label(Cursor memory cursor) private pure returns (Label memory) {
-        string memory key = _text(cursor);
-        return Label(key, _text(cursor));
+    function _encodeLabel(uint256 from, uint256 to) private pure returns (uint256, uint256) {
+        uint256 start = to;
+        _putWord(start, 2 * 32);
+        (from, to) = _encodeText(from, start + 2 * 32);
+        _putWord(start + 32, to - start);
+        return _encodeText(from, to);
     }
 
-    function _name(Cursor memory cursor) private pure returns (bytes32) {
-        return _bytes(cursor, _number(cursor));
-    }
-
-    function _text(Cursor memory cursor) private pure returns (string memory text) {
-        uint256 length = _number(cursor);
-        text = string(_slice(cursor.packed, cursor.position, cursor.position + length));
-        cursor.position += length;
-    }
-
-    function _number(Cursor memory cursor) private pure returns (uint256 value) {
-        bytes memory packed = cursor.packed;
-        uint256 position = cursor.position;
+    function _encodeText(uint256 from, uint256 to) private pure returns (uint256, uint256) {
+        uint256 length;
+        (length, from) = _getNumber(from);
+        _putWord(to, length);
+        uint256 words = Math.ceilDiv(length, 32) * 32;
+        // The last word's filling first.
+        if (words != 0) _putWord(to + words, 0);
         assembly ("memory-safe") {
-            let from := add(add(packed, 1), position)
+            mcopy(add(to, 32), from, length)
+        }
+        return (from + length, to + 32 + words);
+    }
+
+    function _putWord(uint256 to, uint256 word) private pure {
+        assembly ("memory-safe") {
+            mstore(to, word)
+        }
+    }
+
+    /// @dev The address of the first byte after the length.
+    function _firstByte(bytes memory packed) private pure returns (uint256 from) {
+        assembly ("memory-safe") {
+            from := add(packed, 34)
+        }
+    }
+
+    function _getName(uint256 from) private pure returns (bytes32, uint256) {
+        uint256 length;
+        (length, from) = _getNumber(from);
+        return (_getBytes(from, length), from + length);
+    }
+
+    function _getNumber(uint256 from) private pure returns (uint256 value, uint256) {
+        assembly ("memory-safe") {
             for { let shift := 0 } 1 { shift := add(shift, 7) } {
-                // The byte is the last of the 32 that are read.
-                let digit := and(mload(from), 0xff)
+                let digit := byte(0, mload(from))
                 from := add(from, 1)
                 value := or(value, shl(shift, and(digit, 0x7f)))
                 if lt(digit, 0x80) { break }
             }
-            position := sub(from, add(packed, 1))
         }
-        cursor.position = position;
+        return (value, from);
     }
 
-    /// @dev The next bytes, 32 at most, with zeros behind them.
-    function _bytes(Cursor memory cursor, uint256 length) private pure returns (bytes32 word) {
-        word = _word(cursor.packed, cursor.position, length);
-        cursor.position += length;
-    }
-
-    function _word(bytes memory packed, uint256 position, uint256 length) private pure returns (bytes32 word) {
+    /// @dev Some bytes, 32 at most, with zeros behind them.
+    function _getBytes(uint256 from, uint256 length) private pure returns (bytes32 word) {
         assembly ("memory-safe") {
-            word := and(mload(add(add(packed, 32), position)), not(shr(shl(3, length), not(0))))
-        }
-    }
-
-    function _slice(bytes memory packed, uint256 from, uint256 to) private pure returns (bytes memory slice) {
-        slice = new bytes(to - from);
-        assembly ("memory-safe") {
-            mcopy(add(slice, 32), add(add(packed, 32), from), sub(to, from))
+            word := and(mload(from), not(shr(shl(3, length), not(0))))
         }
     }
 
@@ -231,8 +269,9 @@ library DefinitionCodec {
     /// @notice Writes a packed form of at most MAX_BYTES.
     function save(bytes32[DEFINITION_WORDS] storage words, bytes memory packed) internal {
         uint256 length = packed.length;
+        uint256 from = _firstByte(packed) - LENGTH_BYTES;
         for (uint256 i = 0; 32 * i < length; i++) {
-            words[i] = _word(packed, 32 * i, Math.min(length - 32 * i, 32));
+            words[i] = _getBytes(from + 32 * i, Math.min(length - 32 * i, 32));
         }
     }
 
@@ -247,8 +286,13 @@ library DefinitionCodec {
         view
         returns (uint64 gpus, uint64 mem, uint64 cpus, uint64 tasks)
     {
-        Cursor memory cursor = Cursor(_load(words, HEAD_WORDS), LENGTH_BYTES);
-        (gpus, mem, cpus, tasks,) = _numbers(cursor);
+        uint256[NUMBERS] memory numbers;
+        uint256 from = _firstByte(_load(words, HEAD_WORDS));
+        for (uint256 i = 0; i < NUMBERS; i++) {
+            (numbers[i], from) = _getNumber(from);
+        }
+        gpus = uint64(numbers[0] >> STORAGE_BITS);
+        (mem, cpus, tasks) = (uint64(numbers[1]), uint64(numbers[2]), uint64(numbers[3]));
     }
 
     /// @dev Reads at most so many words.

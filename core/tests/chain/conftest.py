@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from deepsquare.chain.deploy import deploy
 from deepsquare.chain.market import Market
-from deepsquare.chain.rpc import connect, request
+from deepsquare.chain.rpc import connect
+from deepsquare.chain.rpc import request as rpc
 from deepsquare.chain.transactions import Sender
 from deepsquare.chain.types import Hardware, Label, Prices
 from deepsquare.chain.wallet import Wallet
 from deepsquare.grid.local.anvil import anvil
+
+from tests.old_market import version_1_2
 
 PRICES = Prices(gpu=8_500_000_000_000_000_000, cpu=950_000_000_000_000_000, mem=80_000_000_000_000)
 
@@ -31,8 +35,8 @@ class Parties:
     customer: Market
 
 
-@pytest.fixture(scope="module")
-async def parties(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Parties]:
+@pytest.fixture(scope="module", params=["all functions", "version 1.2"])
+async def parties(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Parties]:
     state: Path = tmp_path_factory.mktemp("chain")
     (state / "log").mkdir()
     with socket.socket() as probe:
@@ -46,23 +50,26 @@ async def parties(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Par
             for number, name in enumerate(("admin", "scheduler", "provider", "customer"), start=1)
         }
         for wallet in wallets.values():
-            await request(w3, "anvil_setBalance", wallet.address, hex(10**22))
+            await rpc(w3, "anvil_setBalance", wallet.address, hex(10**22))
         deployment = await deploy(
             w3,
             Sender(w3, wallets["admin"], lock_folder=state / "locks"),
             supply=10**27,
             scheduler=wallets["scheduler"].address,
         )
-        markets = {
-            name: await Market.open(url, deployment.metascheduler, wallet=wallet, lock_folder=state / "locks")
-            for name, wallet in wallets.items()
-        }
-        made = Parties(url, url.replace("http", "ws"), **markets)
-        await made.admin.transact("Credit", "transfer", made.customer.account, 10**22)
-        await made.customer.approve(10**22)
-        await made.provider.register(Hardware((0,), (4,), (8000,)), PRICES, [Label("os", "linux")])
-        await made.admin.transact("ProviderManager", "approve", made.provider.account)
-        yield made
-        for market in markets.values():
-            await market.close()
+        old = request.param == "version 1.2"
+        async with version_1_2(url) if old else nullcontext(url) as seen_url:
+            markets = {
+                name: await Market.open(seen_url, deployment.metascheduler, wallet=wallet, lock_folder=state / "locks")
+                for name, wallet in wallets.items()
+            }
+            assert all(market.extended is not old for market in markets.values())
+            made = Parties(seen_url, url.replace("http", "ws"), **markets)
+            await made.admin.transact("Credit", "transfer", made.customer.account, 10**22)
+            await made.customer.approve(10**22)
+            await made.provider.register(Hardware((0,), (4,), (8000,)), PRICES, [Label("os", "linux")])
+            await made.admin.transact("ProviderManager", "approve", made.provider.account)
+            yield made
+            for market in markets.values():
+                await market.close()
         await w3.provider.disconnect()

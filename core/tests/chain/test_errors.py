@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from deepsquare.chain import errors
+from deepsquare.chain.artifacts import artifact
 from deepsquare.chain.errors import ContractError, UnknownRevertError, decode_revert
 from eth_abi import encode
 from eth_utils import function_signature_to_4byte_selector
@@ -8,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 
-def data_of(signature: str, *arguments: int | str) -> str:
+def data_of(signature: str, *arguments: int | str | bytes) -> str:
     types = signature.partition("(")[2].rstrip(")").split(",")
     body = encode(types, arguments) if arguments else b""
     return "0x" + (function_signature_to_4byte_selector(signature) + body).hex()
@@ -21,13 +25,31 @@ def test_a_revert_becomes_its_own_class_with_its_arguments() -> None:
     assert "5.0000 are needed, 1.0000 are available" in str(error)
 
 
-def test_errors_of_all_contracts_are_known() -> None:
-    for name in ("InvalidTransition", "SameStatusError", "JobProviderOnly", "NoJob", "Banned"):
-        error = getattr(errors, name)
-        arguments = [
-            2 if "uint" in kind else "0x" + "1" * 40 for kind in error.signature[len(name) + 1 : -1].split(",") if kind
-        ]
-        assert type(decode_revert(data_of(error.signature, *arguments))) is error
+SAMPLES = {"address": "0x" + "1" * 40, "bytes32": b"\1" * 32, "string": "text"}
+CONTRACTS = sorted(path.stem for path in (Path(errors.__file__).parent / "artifacts").glob("*.json"))
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_errors_of_all_contracts_have_their_classes(contract: str) -> None:
+    declared = [entry for entry in artifact(contract)["abi"] if entry["type"] == "error"]
+    for entry in declared:
+        kinds = [argument["type"] for argument in entry["inputs"]]
+        arguments = [SAMPLES.get(kind, 2) for kind in kinds]
+        decoded = decode_revert(data_of(f"{entry['name']}({','.join(kinds)})", *arguments))
+        assert type(decoded).__name__ == entry["name"]
+        assert list(decoded.arguments.values()) == arguments
+        assert "{" not in str(decoded)
+
+
+def test_what_a_user_may_meet_says_what_it_means() -> None:
+    ended = decode_revert(data_of("JobHotStatusOnly(uint8)", 5))
+    assert str(ended) == "the job has ended (FINISHED), and what has ended stays as it is"
+    stranger = decode_revert(data_of("CustomerOnly(address,address)", "0x" + "1" * 40, "0x" + "2" * 40))
+    assert "use the wallet that bought it" in str(stranger)
+    # Not the arguments' names alone.
+    assert "RemainingTimeAboveLimit(" not in str(
+        decode_revert(data_of("RemainingTimeAboveLimit(uint256,uint256)", 9, 5))
+    )
 
 
 def test_a_reason_in_words_is_kept() -> None:

@@ -9,7 +9,7 @@ import pytest
 from deepsquare.chain.errors import InsufficientFunds, InvalidJobDefinition, InvalidTransition
 from deepsquare.chain.market import Market
 from deepsquare.chain.transactions import Sent
-from deepsquare.chain.types import JobDefinition, JobStatus
+from deepsquare.chain.types import JobDefinition, JobReport, JobRequest, JobStatus
 from deepsquare.chain.wallet import Wallet
 from deepsquare.chain.watch import JobWatch
 from deepsquare.client.accounting import check
@@ -24,18 +24,83 @@ NAME = b"test".ljust(32, b"\0")
 
 async def test_the_whole_life_of_a_job(parties: Parties) -> None:
     job_id = await parties.customer.request_job(DEFINITION, 5 * MINUTE, NAME)
-    await parties.scheduler.meta_schedule(job_id, parties.provider.account)
-    claim = await parties.provider.claim_next_job()
-    assert claim is not None
+    assert not await parties.scheduler.meta_schedule([(job_id, parties.provider.account)])
+    (claim,) = await parties.provider.claim_jobs(5)
     assert (claim.job_id, claim.customer, claim.max_minutes) == (job_id, parties.customer.account, 5)
     assert claim.definition == DEFINITION
-    await parties.provider.set_job_status(job_id, JobStatus.RUNNING)
-    await parties.provider.set_job_status(job_id, JobStatus.FINISHED, minutes=1)
+    assert not await parties.provider.report([JobReport(job_id, JobStatus.RUNNING)])
+    assert not await parties.provider.report([JobReport(job_id, JobStatus.FINISHED, seconds=60)])
     job = await parties.customer.get_job(job_id)
     assert job is not None
     assert (job.status, job.max_cost, job.final_cost) == (JobStatus.FINISHED, 5 * MINUTE, MINUTE)
-    assert await parties.customer.cost_per_minute_of(job_id) == MINUTE
+    assert await parties.customer.cost_per_minute_of(job) == MINUTE
     assert all(item.ok for item in await check(parties.customer, parties.customer.account))
+
+
+async def test_many_jobs_live_together(parties: Parties) -> None:
+    """As many as a transaction takes and one more; one that moves on meanwhile spoils no other."""
+    count = 51 if parties.customer.extended else 3
+    ids = [await parties.customer.request_job(DEFINITION, 5 * MINUTE, NAME) for _ in range(count)]
+    await parties.customer.cancel_job(ids[1])
+    refused = await parties.scheduler.meta_schedule([(job_id, parties.provider.account) for job_id in ids])
+    assert {job_id: str(error) for job_id, error in refused.items()} == {
+        ids[1]: "the job has ended (CANCELLED), and what has ended stays as it is"
+    }
+    ids.remove(ids[1])
+    claimed: list[bytes] = []
+    while (await parties.provider.waiting()).claimable:
+        claimed += [claim.job_id for claim in await parties.provider.claim_jobs(16)]
+    assert claimed == ids
+    assert not await parties.provider.report([JobReport(job_id, JobStatus.RUNNING) for job_id in ids])
+
+    await parties.customer.cancel_job(ids[0])
+    await parties.customer.top_up_job(ids[1], 2 * MINUTE)
+    waiting = await parties.provider.waiting()
+    assert (waiting.claimable, waiting.cancelling, waiting.topped_up) == (False, True, True)
+    assert await parties.provider.claim_cancelling_jobs(16) == [ids[0]]
+    assert await parties.provider.claim_top_up_jobs(16) == [ids[1]]
+    assert await parties.provider.claim_top_up_jobs(16) == []
+
+    ends = [JobReport(job_id, JobStatus.FAILED, 90, "no luck" * 100, 256) for job_id in ids]
+    assert not await parties.provider.report(ends[:1])
+    refused = await parties.provider.report(ends)
+    assert list(refused) == [ids[0]]
+    for job in await parties.customer.get_jobs(ids):
+        assert job is not None
+        # By the second where the contracts can, else the minutes that have begun; 90 s are in the bound's delta.
+        assert job.final_cost == (MINUTE * 3 // 2 if parties.customer.extended else MINUTE * 2)
+        assert (job.status, job.exit_code, job.last_error) == (JobStatus.FAILED, 256, "no luck" * 100)
+    assert all(item.ok for item in await check(parties.customer, parties.customer.account))
+
+
+async def test_a_key_buys_once(parties: Parties) -> None:
+    first, second = (bytes([number]) * 32 for number in (1, 2))
+    requests = [
+        JobRequest(DEFINITION, 5 * MINUTE, NAME, key=first),
+        JobRequest(DEFINITION, 5 * MINUTE, NAME),
+        JobRequest(DEFINITION, 5 * MINUTE, NAME, key=second),
+        JobRequest(DEFINITION, 5 * MINUTE, NAME, key=first),
+        JobRequest(DEFINITION, 5 * MINUTE, NAME),
+    ]
+    if not parties.customer.extended:
+        with pytest.raises(TransactionError, match="one by one"):
+            await parties.customer.request_jobs(requests)
+        return
+    count = len(await parties.customer.job_ids_of(parties.customer.account))
+    ids = await parties.customer.request_jobs(requests)
+    assert ids[0] == ids[3]
+    assert await parties.customer.job_ids_of(parties.customer.account) == sorted(
+        {*ids, *(await parties.customer.job_ids_of(parties.customer.account))[:count]}
+    )
+    assert len(set(ids)) == 4
+    assert await parties.customer.request_jobs(requests[:1]) == ids[:1]
+    assert await parties.customer.job_of_key(parties.provider.account, first) is None
+    assert all(item.ok for item in await check(parties.customer, parties.customer.account))
+
+
+async def test_providers_are_found(parties: Parties) -> None:
+    (provider,) = await parties.customer.providers()
+    assert (provider.address, provider.prices) == (parties.provider.account, PRICES)
 
 
 async def test_a_pending_job_is_cancelled_at_once_and_costs_nothing(parties: Parties) -> None:
@@ -57,12 +122,13 @@ async def test_reverts_are_their_own_classes_and_nothing_is_sent(parties: Partie
         await parties.customer.request_job(JobDefinition(0, 1, 1, 0, "x"), MINUTE, NAME, before_send=sent.append)
     assert not sent
     job_id = await parties.customer.request_job(DEFINITION, MINUTE, NAME)
-    await parties.scheduler.meta_schedule(job_id, parties.provider.account)
-    await parties.provider.claim_next_job()
-    with pytest.raises(InvalidTransition) as caught:
-        await parties.provider.set_job_status(job_id, JobStatus.FINISHED)
-    assert caught.value.arguments == {"from_": JobStatus.SCHEDULED, "to": JobStatus.FINISHED}
-    await parties.provider.set_job_status(job_id, JobStatus.FAILED)
+    assert not await parties.scheduler.meta_schedule([(job_id, parties.provider.account)])
+    await parties.provider.claim_jobs(1)
+    refused = await parties.provider.report([JobReport(job_id, JobStatus.FINISHED)])
+    assert isinstance(refused[job_id], InvalidTransition)
+    assert refused[job_id].arguments == {"from_": JobStatus.SCHEDULED, "to": JobStatus.FINISHED}
+    assert str(refused[job_id]) == "a job that is SCHEDULED can't become FINISHED"
+    assert not await parties.provider.report([JobReport(job_id, JobStatus.FAILED)])
 
 
 async def test_what_can_not_be_journalled_is_not_sent(parties: Parties) -> None:

@@ -9,12 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from deepsquare.chain.types import JobDefinition, JobStatus
+from deepsquare.chain.errors import ContractError
+from deepsquare.chain.types import JobDefinition, JobReport, JobStatus
 from deepsquare.errors import ConnectionFailedError, GridError, SchedulerError
 from deepsquare.grid.supervisor import job as module
 from deepsquare.grid.supervisor.hosts.base import Account
 from deepsquare.grid.supervisor.job import Services, SupervisedJob
 from deepsquare.grid.supervisor.journal import Entry, Stage, SupervisorJournal
+from deepsquare.grid.supervisor.reports import Reports
 from deepsquare.grid.supervisor.schedulers.base import BatchState, NotSubmittedError, Phase
 
 ID = (5).to_bytes(32, "big")
@@ -57,10 +59,11 @@ class World:
             raise self.fails[what]
 
     # the chain
-    async def set_job_status(self, job_id: bytes, status: JobStatus, *, minutes=0, error="", exit_code=0) -> None:
-        self.reports.append((status, minutes, error))
+    async def report(self, reports: Sequence[JobReport]) -> dict[bytes, ContractError]:
+        self.reports += [(report.status, report.seconds, report.error) for report in reports]
+        return {}
 
-    async def cost_per_minute_of(self, job_id: bytes) -> int:
+    async def cost_per_minute_of(self, record: Any) -> int:
         return 1
 
     async def refuse_job(self, job_id: bytes) -> None:
@@ -143,7 +146,14 @@ def follow(world: World, journal: SupervisorJournal):
         entry = Entry(ID, **known | {"uid": 1001, "since": 1000} | fields)
         journal.save(entry)
         parts: Any = dict.fromkeys(("market", "scheduler", "accounts", "folders", "spool"), world)
-        services = Services(**parts, ws_url=None, fetch_script=world.fetch_script, ship_lines=world.ship, variables={})
+        services = Services(
+            **parts,
+            reports=Reports(parts["market"]),
+            ws_url=None,
+            fetch_script=world.fetch_script,
+            ship_lines=world.ship,
+            variables={},
+        )
         return SupervisedJob(entry, services, journal, given=lambda _: None)
 
     return start
@@ -166,7 +176,7 @@ async def test_the_end_of_the_output_arrives_though_its_size_seems_old(follow, w
     assert world.shipped == []
     await step(job, record(), COMPLETED)
     assert world.shipped == [b"the result"]
-    assert world.reports == [(JobStatus.FINISHED, 2, "")]
+    assert world.reports == [(JobStatus.FINISHED, 70, "")]
 
 
 async def test_more_credits_prolong_a_job_though_their_notice_was_lost_and_the_logger_is_away(
@@ -211,7 +221,7 @@ async def test_an_end_that_accounting_told_once_is_remembered(follow, world: Wor
         await step(job, record(), COMPLETED)
     world.fails.clear()
     await step(job, record(), None)
-    assert world.reports == [(JobStatus.FINISHED, 2, "")]
+    assert world.reports == [(JobStatus.FINISHED, 70, "")]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +258,7 @@ async def test_an_older_job_with_the_same_number_is_not_ours(follow, world: Worl
 @pytest.mark.parametrize(
     ("state", "reported"),
     [
-        (replace(COMPLETED, start_time=1000, end_time=9999, ran_seconds=61), (JobStatus.FINISHED, 2, "")),
+        (replace(COMPLETED, start_time=1000, end_time=9999, ran_seconds=61), (JobStatus.FINISHED, 61, "")),
         (replace(COMPLETED, ran_seconds=0), (JobStatus.FINISHED, 1, "")),
         (
             replace(COMPLETED, phase=Phase.CANCELLED, ran_seconds=0),
@@ -256,7 +266,7 @@ async def test_an_older_job_with_the_same_number_is_not_ours(follow, world: Worl
         ),
         (
             replace(COMPLETED, phase=Phase.CANCELLED, ran_seconds=5),
-            (JobStatus.CANCELLED, 1, "cancelled at the provider"),
+            (JobStatus.CANCELLED, 5, "cancelled at the provider"),
         ),
     ],
 )

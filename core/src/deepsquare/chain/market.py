@@ -1,32 +1,45 @@
-"""The market's contracts from Python: reads, transactions, and the events of a receipt."""
+"""What one does on the market, in the words of Python: with the forms for many where the contracts have them."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from eth_utils import keccak, to_checksum_address
-from web3 import AsyncWeb3
-from web3.contract import AsyncContract
-from web3.exceptions import ContractLogicError, Web3Exception
+from eth_utils import to_checksum_address
 
-from deepsquare.chain.artifacts import artifact
-from deepsquare.chain.errors import ContractError, decode_revert
-from deepsquare.chain.rpc import CODEC, RETRY_SECONDS, RpcError, connect, request
-from deepsquare.chain.transactions import Sender, Sent
-from deepsquare.chain.types import Hardware, JobDefinition, JobRecord, JobStatus, Label, Prices, Provider
-from deepsquare.chain.wallet import Wallet
-from deepsquare.errors import ConfigError, TransactionError
+from deepsquare.chain.contracts import Contracts
+from deepsquare.chain.errors import ContractError, InvalidJob, NoJob, UnknownRevertError
+from deepsquare.chain.transactions import Sent
+from deepsquare.chain.types import (
+    Hardware,
+    JobDefinition,
+    JobRecord,
+    JobReport,
+    JobRequest,
+    Label,
+    Prices,
+    Provider,
+)
+from deepsquare.errors import TransactionError
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 # Nodes limit the range of eth_getLogs; 2,000 blocks are the smallest usual limit.
 BLOCKS_A_CALL = 2000
-# A call has a block's gas: a job of the largest size takes about half a million of some 30 million.
+# A call has a block's gas, of some 30 million: a job of the largest size takes about half a million.
 _JOBS_A_CALL = 50
+_PROVIDERS_A_CALL = 50
+# A job takes some 60,000 of a transaction's gas, with the largest definition or reason of a failure up to a million.
+_JOBS_A_TRANSACTION = 50
+_GAS_A_TRANSACTION = 10_000_000
+_GAS_A_REPORT = 100_000
+_GAS_A_WORD_OF_REASON = 23_000
+# On contracts that have no forms for many.
+_READS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,144 +52,25 @@ class Claim:
     definition: JobDefinition
 
 
-class Market:
-    """One deployment of the contracts, seen by one account (or by none, for reading)."""
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Whether a provider has jobs to claim, cancel requests and top-ups to take notice of."""
 
-    def __init__(self, w3: AsyncWeb3[Any], contracts: dict[str, AsyncContract], sender: Sender | None) -> None:
-        self.w3, self._contracts, self._sender = w3, contracts, sender
+    claimable: bool
+    cancelling: bool
+    topped_up: bool
+
+
+class Market(Contracts):
+    """The market."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """As `Contracts`; see `open`."""
+        super().__init__(*arguments, **options)
         self._provider_addresses: dict[str, None] = {}
         self._providers_cursor = 0
 
-    @classmethod
-    async def open(
-        cls,
-        rpc_url: str,
-        metascheduler: str,
-        *,
-        wallet: Wallet | None = None,
-        lock_folder: Path | None = None,
-        chain_id: int | None = None,
-        retry_seconds: float = RETRY_SECONDS,
-    ) -> Market:
-        """Find the other contracts through the MetaScheduler's getters.
-
-        Args:
-            rpc_url: the node's JSON-RPC URL.
-            metascheduler: the address of the MetaScheduler.
-            wallet: who signs transactions; None can only read.
-            lock_folder: where the lock on the wallet's nonces lives; needed with a wallet.
-            chain_id: the chain that the node must be of; None means any.
-            retry_seconds: for how long a request is tried again while the node can't be reached.
-
-        Raises:
-            ConfigError: the node is of another chain, or there is no such contract at that address.
-            ConnectionFailedError: the node can't be reached.
-        """
-        w3 = connect(rpc_url, retry_seconds=retry_seconds)
-        address = to_checksum_address(metascheduler)
-        try:
-            found_id = int(await request(w3, "eth_chainId"), 16)
-            if chain_id not in (None, found_id):
-                raise ConfigError(
-                    f"the node is of chain {found_id}, but the context names chain {chain_id}; correct the context or the RPC "
-                    "URL (deepsquare context show)"
-                )
-            if not await w3.eth.get_code(address):
-                raise ConfigError(
-                    f"there is no contract at {address}: the context names another chain or another market "
-                    "(deepsquare context show)"
-                )
-            main = w3.eth.contract(address=address, abi=artifact("MetaScheduler")["abi"])
-            contracts = {"MetaScheduler": main}
-            for getter, name in (
-                ("credit", "Credit"),
-                ("constants", "Constants"),
-                ("providerManager", "ProviderManager"),
-                ("providerJobQueues", "ProviderJobQueues"),
-                ("jobs", "JobRepository"),
-            ):
-                try:
-                    found = await _call(main.functions[getter]())
-                except (ContractError, RpcError):
-                    raise ConfigError(
-                        f"the contract at {address} is no MetaScheduler; correct the context (deepsquare context show)"
-                    ) from None
-                contracts[name] = w3.eth.contract(address=found, abi=artifact(name)["abi"])
-            sender = None
-            if wallet is not None:
-                assert lock_folder is not None, "a wallet needs a folder for the lock on its nonces"
-                sender = Sender(w3, wallet, lock_folder=lock_folder)
-        except BaseException:
-            await w3.provider.disconnect()
-            raise
-        return cls(w3, contracts, sender)
-
-    async def close(self) -> None:
-        """Close the connection to the node."""
-        await self.w3.provider.disconnect()
-
-    # ------------------------------------------------------------------ plumbing
-
-    def address(self, name: str) -> str:
-        """The address of a contract: "MetaScheduler", "Credit", "JobRepository", ..."""
-        return str(self._contracts[name].address)
-
-    @property
-    def account(self) -> str:
-        """The address that signs.
-
-        Raises:
-            ConfigError: this market was opened for reading only.
-        """
-        return self._signer().wallet.address
-
-    def _signer(self) -> Sender:
-        if self._sender is None:
-            raise ConfigError("no wallet: this needs an account that can sign")
-        return self._sender
-
-    async def read(self, name: str, function: str, *arguments: Any) -> Any:
-        """Call a view function of a contract on the latest block.
-
-        Raises:
-            ContractError: the contract refuses.
-            RpcError: the node can't carry the call out, or there is no such contract.
-            ConnectionFailedError: the node can't be reached.
-        """
-        return await _call(self._contracts[name].functions[function](*arguments))
-
-    async def transact(
-        self, name: str, function: str, *arguments: Any, before_send: Callable[[Sent], None] | None = None
-    ) -> dict[str, Any]:
-        """Send a transaction to a contract's function and return its receipt; errors as `Sender.transact`."""
-        contract = self._contracts[name]
-        data = contract.encode_abi(function, args=list(arguments))
-        return await self._signer().transact(str(contract.address), data, before_send=before_send)
-
-    def events(self, receipt: dict[str, Any], name: str, event: str) -> list[tuple[Any, ...]]:
-        """The arguments, in order, of each event of a contract in a receipt (events without indexed arguments only)."""
-        topic, types = self._event(name, event)
-        address = self.address(name).lower()
-        return [
-            CODEC.decode(types, bytes.fromhex(log["data"][2:]))
-            for log in receipt["logs"]
-            if log["address"].lower() == address and log["topics"][0] == topic
-        ]
-
-    def topic(self, name: str, event: str) -> str:
-        """The first topic of an event, as 0x-hex."""
-        return self._event(name, event)[0]
-
-    def _event(self, name: str, event: str) -> tuple[str, list[str]]:
-        entry = next(e for e in artifact(name)["abi"] if e["type"] == "event" and e["name"] == event)
-        types = [_canonical(argument) for argument in entry["inputs"]]
-        return "0x" + keccak(text=f"{event}({','.join(types)})").hex(), types
-
-    # ------------------------------------------------------------------ reads
-
-    async def block_number(self) -> int:
-        """The number of the latest block."""
-        return int(await request(self.w3, "eth_blockNumber"), 16)
+    # ------------------------------------------------------------------ reads: jobs
 
     async def get_job(self, job_id: bytes) -> JobRecord | None:
         """A job, or None when there is no such job."""
@@ -184,11 +78,24 @@ class Market:
 
     async def get_jobs(self, job_ids: Sequence[bytes]) -> list[JobRecord | None]:
         """Many jobs with one call for each 50, in the same order; None for an id that is no job's."""
+        if not self.extended:
+            return await self._get_each(job_ids)
         records: list[JobRecord | None] = []
-        for start in range(0, len(job_ids), _JOBS_A_CALL):
-            page = await self.read("JobRepository", "getMany", list(job_ids[start : start + _JOBS_A_CALL]))
-            records += [_record(job) for job in page]
+        for page in _pages(job_ids, _JOBS_A_CALL):
+            records += [_record(job) for job in await self.read("JobRepository", "getMany", page)]
         return records
+
+    async def _get_each(self, job_ids: Sequence[bytes]) -> list[JobRecord | None]:
+        limit = asyncio.Semaphore(_READS_AT_ONCE)
+
+        async def get(job_id: bytes) -> JobRecord | None:
+            async with limit:
+                try:
+                    return _record(await self.read("JobRepository", "get", job_id))
+                except (InvalidJob, UnknownRevertError):
+                    return None
+
+        return list(await asyncio.gather(*map(get, job_ids)))
 
     async def all_jobs(self) -> list[JobRecord]:
         """Every job of the market, oldest first."""
@@ -204,17 +111,36 @@ class Market:
         """The ids of a customer's jobs, oldest first."""
         return [bytes(job_id) for job_id in await self.read("JobRepository", "getByCustomer", customer)]
 
-    async def cost_per_minute_of(self, job_id: bytes) -> int:
-        """What a minute of the job costs, in wei, at the prices that were fixed when it was assigned; 0 before."""
-        return int(await self.read("JobRepository", "costPerMinute", job_id))
+    async def cost_per_minute_of(self, record: JobRecord) -> int:
+        """What a minute of a job costs, in wei, at the prices that its assignment fixed; 0 before it is assigned.
+
+        Contracts of version 1.2 don't tell; then it is by the prices that the provider has now.
+        """
+        if self.extended:
+            return int(await self.read("JobRepository", "costPerMinute", record.job_id))
+        provider = await self.get_provider(record.provider)
+        return 0 if provider is None else record.definition.cost_per_minute(provider.prices)
+
+    # ------------------------------------------------------------------ reads: providers, credits
 
     async def get_provider(self, address: str) -> Provider | None:
         """A provider that has joined the market, or None."""
-        provider = Provider.decode(await self.read("ProviderManager", "getProvider", address))
-        return provider if int(provider.address, 16) else None
+        return _provider(await self.read("ProviderManager", "getProvider", address))
 
     async def providers(self) -> list[Provider]:
-        """All providers that can be given jobs, found through the events of their first registration."""
+        """All providers that can be given jobs."""
+        if not self.extended:
+            return await self._providers_of_events()
+        found: list[Provider] = []
+        cursor = 0
+        while True:
+            page, cursor = await self.read("ProviderManager", "getProviders", cursor, _PROVIDERS_A_CALL)
+            found += [known for value in page if (known := _provider(value)) is not None and not known.is_banned]
+            if not cursor:
+                return found
+
+    async def _providers_of_events(self) -> list[Provider]:
+        """The providers that the events of their first registration tell of."""
         head = await self.block_number()
         while self._providers_cursor <= head:
             last = min(head, self._providers_cursor + BLOCKS_A_CALL - 1)
@@ -229,22 +155,6 @@ class Market:
                 if provider is not None:
                     found.append(provider)
         return found
-
-    async def get_logs(self, events: Iterable[tuple[str, str]], from_block: int, to_block: int) -> list[dict[str, Any]]:
-        """The logs of some events (contract, event) in a range of blocks, both ends included, oldest first."""
-        pairs = list(events)
-        return list(
-            await request(
-                self.w3,
-                "eth_getLogs",
-                {
-                    "fromBlock": hex(from_block),
-                    "toBlock": hex(to_block),
-                    "address": sorted({self.address(name) for name, _ in pairs}),
-                    "topics": [[self.topic(name, event) for name, event in pairs]],
-                },
-            )
-        )
 
     async def balance_of(self, address: str) -> int:
         """The credits of an account, in wei."""
@@ -281,6 +191,30 @@ class Market:
         )
         return self._requested(receipt)
 
+    async def request_jobs(self, requests: Sequence[JobRequest]) -> list[bytes]:
+        """Buy many jobs, all or none of them, and return their ids in the same order.
+
+        A request whose key was used before buys nothing: its id is that of the job that was bought then.
+
+        Raises:
+            ContractError: the contract refuses one of them; nothing was bought.
+            TransactionError: the market's contracts have no such form; or as `Sender.transact`.
+        """
+        if not self.extended:
+            raise TransactionError("this market can't sell many jobs in one transaction; buy them one by one")
+        receipt = await self.transact("MetaScheduler", "requestNewJobs", [request.encode() for request in requests])
+        keys = {request.key for request in requests if any(request.key)}
+        bought = {key: await self.job_of_key(self.account, key) for key in keys}
+        made = (bytes(event[0]) for event in self.events(receipt, "MetaScheduler", "NewJobRequestEvent"))
+        # Those without a key are told in the order of the requests.
+        others = iter([job_id for job_id in made if job_id not in bought.values()])
+        return [bought.get(request.key) or next(others) for request in requests]
+
+    async def job_of_key(self, customer: str, key: bytes) -> bytes | None:
+        """The job that a customer bought under a key (32 bytes), or None."""
+        job_id = bytes(await self.read("MetaScheduler", "jobOfKey", customer, key))
+        return job_id if any(job_id) else None
+
     async def settle_request(self, sent: Sent) -> bytes:
         """The job of a request that was sent before, sent once more if need be: the same transaction is carried out once.
 
@@ -303,14 +237,31 @@ class Market:
         await self.transact("MetaScheduler", "cancelJob", job_id)
 
     async def top_up_job(self, job_id: bytes, amount: int) -> None:
-        """Lock `amount` wei more for an own job that has not ended; they buy more time."""
+        """Lock `amount` wei more for a job that has not ended; they buy more time."""
         await self.transact("MetaScheduler", "topUpJob", job_id, amount)
 
     # ------------------------------------------------------------------ what the meta-scheduler does
 
-    async def meta_schedule(self, job_id: bytes, provider: str) -> None:
-        """Assign a pending job to a provider."""
-        await self.transact("MetaScheduler", "metaSchedule", job_id, provider)
+    async def meta_schedule(self, assignments: Sequence[tuple[bytes, str]]) -> dict[bytes, ContractError]:
+        """Assign pending jobs to providers (job, provider's address), many in a transaction where the market can.
+
+        Returns:
+            The jobs that were not assigned, with the contract's reason: usually they have moved on meanwhile.
+        """
+        left = list(assignments)
+        if self.extended and len(left) > 1:
+            assigned: set[bytes] = set()
+            for page in _pages(left, _JOBS_A_TRANSACTION):
+                ids, providers = [job_id for job_id, _ in page], [provider for _, provider in page]
+                assigned |= await self._many("metaScheduleMany", ids, providers)
+            left = [(job_id, provider) for job_id, provider in left if job_id not in assigned]
+        refused: dict[bytes, ContractError] = {}
+        for job_id, provider in left:
+            try:
+                await self.transact("MetaScheduler", "metaSchedule", job_id, provider)
+            except ContractError as error:
+                refused[job_id] = error
+        return refused
 
     async def panic_job(self, job_id: bytes, reason: str) -> None:
         """End a job that can't be run, with a full refund."""
@@ -332,59 +283,115 @@ class Market:
             [(label.key, label.value) for label in labels],
         )
 
-    async def claim_next_job(self) -> Claim | None:
-        """Take the next job that is assigned to the own account; None when there is none."""
-        if not await self.read("ProviderJobQueues", "hasNextClaimableJob", self.account):
-            return None
-        receipt = await self.transact("MetaScheduler", "claimNextJob")
-        claims = self.events(receipt, "MetaScheduler", "ClaimJobEvent")
-        if not claims:
-            # A banned provider's claim gives the job back to the market.
-            return None
-        customer, _, job_id, minutes, definition = claims[0]
-        return Claim(bytes(job_id), to_checksum_address(customer), minutes, JobDefinition.decode(definition))
+    async def waiting(self) -> Waiting:
+        """What waits for the own account."""
+        queues = "ProviderJobQueues"
+        if self.extended:
+            return Waiting(*await self.read(queues, "hasJob", self.account))
+        return Waiting(
+            await self.read(queues, "hasNextClaimableJob", self.account),
+            await self.read(queues, "hasCancellingJob", self.account),
+            await self.read(queues, "hasTopUpJob", self.account),
+        )
 
-    async def claim_next_cancelling_job(self) -> bytes | None:
-        """Take the next job that its customer wants cancelled; None when there is none."""
-        if not await self.read("ProviderJobQueues", "hasCancellingJob", self.account):
-            return None
-        receipt = await self.transact("MetaScheduler", "claimNextCancellingJob")
-        return bytes(self.events(receipt, "MetaScheduler", "ClaimNextCancellingJobEvent")[0][2])
+    async def claim_jobs(self, most: int) -> list[Claim]:
+        """Take up to `most` of the jobs that are assigned to the own account."""
+        # A banned provider's claim gives the jobs back to the market, and announces none.
+        return [
+            Claim(bytes(job_id), to_checksum_address(customer), minutes, JobDefinition.decode(definition))
+            for customer, _, job_id, minutes, definition in await self._take("claimNextJob", most, "ClaimJobEvent")
+        ]
 
-    async def claim_next_top_up_job(self) -> bytes | None:
-        """Take the next job that was given more credits; None when there is none."""
-        if not await self.read("ProviderJobQueues", "hasTopUpJob", self.account):
-            return None
-        receipt = await self.transact("MetaScheduler", "claimNextTopUpJob")
-        return bytes(self.events(receipt, "MetaScheduler", "ClaimNextTopUpJobEvent")[0][0])
+    async def claim_cancelling_jobs(self, most: int) -> list[bytes]:
+        """Take notice of up to `most` jobs that their customers want cancelled."""
+        events = await self._take("claimNextCancellingJob", most, "ClaimNextCancellingJobEvent")
+        return [bytes(job_id) for _, _, job_id in events]
+
+    async def claim_top_up_jobs(self, most: int) -> list[bytes]:
+        """Take notice of up to `most` jobs that were given more credits."""
+        events = await self._take("claimNextTopUpJob", most, "ClaimNextTopUpJobEvent")
+        return [bytes(job_id) for job_id, _, _ in events]
+
+    async def _take(self, function: str, most: int, event: str) -> list[tuple[Any, ...]]:
+        taken: list[tuple[Any, ...]] = []
+        try:
+            if self.extended:
+                receipt = await self.transact("MetaScheduler", function + "s", min(most, _JOBS_A_TRANSACTION))
+                return self.events(receipt, "MetaScheduler", event)
+            for _ in range(most):
+                taken += self.events(await self.transact("MetaScheduler", function), "MetaScheduler", event)
+        except NoJob:
+            # Nothing (more) waits.
+            pass
+        return taken
 
     async def refuse_job(self, job_id: bytes) -> None:
         """Give a claimed job back to the market."""
         await self.transact("MetaScheduler", "refuseJob", job_id)
 
-    async def set_job_status(
-        self, job_id: bytes, status: JobStatus, *, minutes: int = 0, error: str = "", exit_code: int = 0
-    ) -> None:
-        """Report a job's state; a cold one bills `minutes` and refunds the rest.
+    async def report(self, reports: Sequence[JobReport]) -> dict[bytes, ContractError]:
+        """Report on own jobs, many in a transaction and billed by the second where the market can; else by the minute.
 
-        Args:
-            job_id: the job.
-            status: its new status.
-            minutes: started minutes of run time.
-            error: the reason of a failure, for the customer; public.
-            exit_code: Slurm's raw wait status, exit code x 256 + signal.
+        Returns:
+            The jobs whose report was refused, with the contract's reason: usually they have moved on meanwhile.
         """
-        await self.transact("MetaScheduler", "providerSetJobStatus", job_id, status, minutes, error, exit_code)
+        left = list(reports)
+        if self.extended and len(left) > 1:
+            taken: set[bytes] = set()
+            for page in _of_gas(left):
+                structs = [(r.job_id, r.status, r.seconds, r.error, r.exit_code) for r in page]
+                taken |= await self._many("providerSetJobStatuses", structs)
+            left = [report for report in left if report.job_id not in taken]
+        refused: dict[bytes, ContractError] = {}
+        for report in left:
+            try:
+                await self._report(report)
+            except ContractError as error:
+                refused[report.job_id] = error
+        return refused
+
+    async def _report(self, report: JobReport) -> None:
+        function, time = ("providerSetJobStatus", report.started_minutes)
+        if self.extended:
+            function, time = ("providerSetJobStatusSecond", report.seconds)
+        await self.transact(
+            "MetaScheduler", function, report.job_id, report.status, time, report.error, report.exit_code
+        )
+
+    async def _many(self, function: str, *arguments: Any) -> set[bytes]:
+        """The jobs whose status a transaction for many changed; it leaves out those that have moved on."""
+        try:
+            receipt = await self.transact("MetaScheduler", function, *arguments)
+        except ContractError as error:
+            # Each on its own then, so that one that is refused spoils no other.
+            _log.debug("%s: %s", function, error)
+            return set()
+        return {bytes(event[0]) for event in self.events(receipt, "JobRepository", "JobTransitionEvent")}
 
 
-async def _call(function: Any) -> Any:
-    try:
-        return await function.call()
-    except ContractLogicError as error:
-        data = error.data if isinstance(error.data, str) else None
-        raise decode_revert(data, str(error.message or "")) from None
-    except Web3Exception as error:
-        raise RpcError(-1, f"{type(error).__name__}: {error.user_message or error}", None) from None
+def _pages(items: Sequence[_T], size: int) -> Iterator[list[_T]]:
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])
+
+
+def _of_gas(reports: Sequence[JobReport]) -> Iterator[list[JobReport]]:
+    """Cut reports into transactions: the reason of a failure is stored, and costs by its length."""
+    page: list[JobReport] = []
+    gas = 0
+    for report in reports:
+        needed = _GAS_A_REPORT + _GAS_A_WORD_OF_REASON * (len(report.error.encode()) // 32 + 1)
+        if page and gas + needed > _GAS_A_TRANSACTION:
+            yield page
+            page, gas = [], 0
+        page.append(report)
+        gas += needed
+    if page:
+        yield page
+
+
+def _provider(value: Sequence[Any]) -> Provider | None:
+    provider = Provider.decode(value)
+    return provider if int(provider.address, 16) else None
 
 
 def _record(job: Sequence[Any]) -> JobRecord | None:
@@ -396,10 +403,3 @@ def _record(job: Sequence[Any]) -> JobRecord | None:
         # One job that another version of the contracts knows better is no reason to see none.
         _log.warning("the job 0x%s is not understood: %s", bytes(job[0]).hex(), error)
         return None
-
-
-def _canonical(argument: dict[str, Any]) -> str:
-    kind: str = argument["type"]
-    if kind.startswith("tuple"):
-        return "(" + ",".join(_canonical(part) for part in argument["components"]) + ")" + kind[5:]
-    return kind

@@ -8,6 +8,8 @@ from enum import IntEnum
 from typing import Any
 
 ZERO_ADDRESS = "0x" + "0" * 40
+UNLIMITED = 2**256 - 1
+"""The number that contracts take for "no limit"."""
 
 
 class JobStatus(IntEnum):
@@ -192,6 +194,63 @@ class JobRecord:
             has_cancel_request=cancel,
             last_error=error,
             exit_code=exit_code,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """What a provider reports of a job.
+
+    Args:
+        job_id: the job.
+        status: its new status; a cold one bills `seconds` and refunds the rest.
+        seconds: the time that it ran.
+        error: the reason of a failure, for the customer; public.
+        exit_code: Slurm's raw wait status, exit code x 256 + signal.
+    """
+
+    job_id: bytes
+    status: JobStatus
+    seconds: int = 0
+    error: str = ""
+    exit_code: int = 0
+
+    @property
+    def started_minutes(self) -> int:
+        """The minutes that contracts know which bill no seconds."""
+        return -(-self.seconds // 60)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """A job to buy for `locked` wei.
+
+    Args:
+        definition: what it needs.
+        locked: the credits to lock, in wei.
+        job_name: its public name, 32 bytes.
+        delegate_spending_authority: whether the meta-scheduler may top it up from the customer's allowance.
+        delegate_cap: how much such top-ups may add in all, in wei; None: the allowance is the only bound.
+        key: the customer's own name for the purchase, 32 bytes; the same key never buys a second job. Zeros: none.
+    """
+
+    definition: JobDefinition
+    locked: int
+    job_name: bytes
+    delegate_spending_authority: bool = False
+    delegate_cap: int | None = None
+    key: bytes = bytes(32)
+
+    def encode(self) -> tuple[Any, ...]:
+        """The struct JobRequest as web3 takes it."""
+        cap = UNLIMITED if self.delegate_cap is None else self.delegate_cap
+        return (
+            self.definition.encode(),
+            self.locked,
+            self.job_name,
+            self.delegate_spending_authority,
+            cap,
+            self.key,
         )
 
 

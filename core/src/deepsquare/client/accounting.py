@@ -11,7 +11,7 @@ from eth_utils import keccak, to_checksum_address
 
 from deepsquare.chain.market import BLOCKS_A_CALL
 from deepsquare.chain.rpc import request
-from deepsquare.chain.types import JobStatus, to_hex
+from deepsquare.chain.types import JobRecord, JobStatus, to_hex
 from deepsquare.credits import from_wei
 from deepsquare.errors import DeepSquareError
 
@@ -58,8 +58,9 @@ async def check(market: Market, customer: str) -> list[Check]:
 async def _check(market: Market, customer: str, head: int) -> list[Check]:
     """Hold a customer's jobs against the token's events.
 
-    For each job: what its purchase and its top-ups moved into the market is what the job says it locked, and that is billed
-    + refunded, where refunded is what its last transaction moved back. And for the customer, the providers and the market:
+    For the jobs of each transaction: what their purchase and top-ups moved into the market is what they say they locked, and
+    that is billed + refunded, where refunded is what their last transaction moved back. And for the customer, the providers and
+    the market:
     the balance is the sum of all their transfers.
     """
     transfers = await _transfers(market, head)
@@ -69,39 +70,37 @@ async def _check(market: Market, customer: str, head: int) -> list[Check]:
     records = [record for record in await market.get_jobs(await market.job_ids_of(customer)) if record is not None]
     opened, closed = await _transactions_of_jobs(market, head)
     house = market.address("MetaScheduler")
-    topped_up = await _top_ups(market, {t.transaction for t in transfers if t.target == house} - set(opened.values()))
-    checks = []
+    topped_up = await _top_ups(market, by_transaction, opened, head)
     wrong: list[str] = []
-    cold = 0
-    for record in records:
-        bought_in = [opened[record.job_id], *topped_up[record.job_id]]
-        locked = sum(_moved(by_transaction[transaction], customer, house) for transaction in bought_in)
-        if locked != record.max_cost:
+    # A transaction can buy many jobs, and end many, also other customers'.
+    for transaction, group in _grouped(records, opened).items():
+        bought = sum(record.max_cost - topped_up[record.job_id] for record in group)
+        moved = _moved(by_transaction[transaction], customer, house)
+        if moved != bought:
+            wrong.append(f"{_named(group)}: locked {from_wei(bought)}, but {from_wei(moved)} was transferred")
+    ended = [record for record in records if record.status.is_cold]
+    for transaction, group in _grouped(ended, closed).items():
+        billed, locked = sum(r.final_cost for r in group), sum(r.max_cost for r in group)
+        refunded = _moved(by_transaction[transaction], house, customer)
+        if locked != billed + refunded:
             wrong.append(
-                f"{to_hex(record.job_id)}: locked {from_wei(record.max_cost)}, but {from_wei(locked)} was transferred"
+                f"{_named(group)}: locked {from_wei(locked)} is not billed {from_wei(billed)} + refunded {from_wei(refunded)}"
             )
-        if record.status.is_hot:
-            continue
-        cold += 1
-        last = by_transaction[closed[record.job_id]]
-        refunded = _moved(last, house, customer)
-        if locked != record.final_cost + refunded:
-            wrong.append(
-                f"{to_hex(record.job_id)}: locked {from_wei(locked)} is not billed {from_wei(record.final_cost)} + refunded "
-                f"{from_wei(refunded)}"
-            )
-        paid = _moved(last, house, record.provider)
-        if paid > record.final_cost:
-            wrong.append(
-                f"{to_hex(record.job_id)}: the provider got {from_wei(paid)} of a bill of {from_wei(record.final_cost)}"
-            )
-    checks.append(
+    others = [job_id for job_id, transaction in closed.items() if transaction in {closed[r.job_id] for r in ended}]
+    all_ended = [record for record in await market.get_jobs(others) if record is not None]
+    for transaction, group in _grouped(all_ended, closed).items():
+        for provider in {record.provider for record in group}:
+            billed = sum(record.final_cost for record in group if record.provider == provider)
+            paid = _moved(by_transaction[transaction], house, provider)
+            if paid > billed:
+                wrong.append(f"{_named(group)}: the provider got {from_wei(paid)} of a bill of {from_wei(billed)}")
+    checks = [
         Check(
             "locked = billed + refunded",
             not wrong,
-            "; ".join(wrong) or f"for each of {cold} ended job(s); {len(records) - cold} still hot",
+            "; ".join(wrong) or f"for each of {len(ended)} ended job(s); {len(records) - len(ended)} still hot",
         )
-    )
+    ]
     providers = {record.provider for record in records if int(record.provider, 16)}
     accounts = [("wallet", customer), *(("provider", address) for address in sorted(providers)), ("contract", house)]
     for role, address in accounts:
@@ -146,14 +145,37 @@ async def _transactions_of_jobs(market: Market, head: int) -> tuple[dict[bytes, 
     return opened, closed
 
 
-async def _top_ups(market: Market, transactions: Iterable[str]) -> dict[bytes, list[str]]:
-    """For each job the transactions, of those given, that topped it up: no event says so, but their first argument is the job."""
-    found: dict[bytes, list[str]] = defaultdict(list)
-    for transaction in sorted(transactions):
+async def _top_ups(
+    market: Market, by_transaction: dict[str, list[_Transfer]], opened: dict[bytes, str], head: int
+) -> dict[bytes, int]:
+    """For each job what was added to it, in wei."""
+    found: dict[bytes, int] = defaultdict(int)
+    house = market.address("MetaScheduler")
+    if market.extended:
+        query = {"address": house, "topics": [market.topic("MetaScheduler", "JobToppedUp")]}
+        for log in await _all_logs(market, query, head):
+            found[bytes.fromhex(log["topics"][1][2:])] += int(log["data"], 16)
+        return found
+    # On contracts of version 1.2 no event says so, but the first argument of these functions is the job.
+    paid = {
+        transaction for transaction, transfers in by_transaction.items() if any(t.target == house for t in transfers)
+    }
+    for transaction in sorted(paid - set(opened.values())):
         data = bytes.fromhex((await request(market.w3, "eth_getTransactionByHash", transaction))["input"][2:])
         if data[:4] in _TOP_UPS:
-            found[data[4:36]].append(transaction)
+            found[data[4:36]] += sum(t.value for t in by_transaction[transaction] if t.target == house)
     return found
+
+
+def _grouped(records: Iterable[JobRecord], transactions: dict[bytes, str]) -> dict[str, list[JobRecord]]:
+    groups: dict[str, list[JobRecord]] = defaultdict(list)
+    for record in records:
+        groups[transactions[record.job_id]].append(record)
+    return groups
+
+
+def _named(records: Iterable[JobRecord]) -> str:
+    return ", ".join(to_hex(record.job_id) for record in records)
 
 
 async def _all_logs(market: Market, query: dict[str, Any], head: int) -> list[dict[str, Any]]:

@@ -472,7 +472,8 @@ class _Subscriber:
 
 def _job_name(name: str | None) -> bytes:
     # What a pipeline calls its jobs is nobody's business on a public chain, unless the user says so.
-    raw = (name if name is not None else secrets.token_hex(8)).encode()
+    # Short: what is on chain is paid for.
+    raw = (name if name is not None else secrets.token_hex(3)).encode()
     if len(raw) > 32 or b"\0" in raw:
         raise ValueError(f"name is {name!r}, but a public job name has at most 32 bytes and no NUL")
     return raw.ljust(32, b"\0")

@@ -32,6 +32,7 @@ from deepsquare.grid.supervisor.job import Services
 from deepsquare.grid.supervisor.labels import detect_labels
 from deepsquare.grid.supervisor.log_writer import LogWriter
 from deepsquare.grid.supervisor.programs import provide_s5cmd
+from deepsquare.grid.supervisor.reports import Reports
 from deepsquare.grid.supervisor.schedulers.base import Scheduler
 from deepsquare.grid.supervisor.schedulers.local.scheduler import Local
 from deepsquare.grid.supervisor.schedulers.slurm import Slurm
@@ -218,6 +219,7 @@ async def _supervise(
     s5cmd = config.s5cmd or await provide_s5cmd(cluster.host, cluster.folders.programs)
     services = Services(
         market=market,
+        reports=Reports(market),
         ws_url=config.ws_url,
         scheduler=cluster.scheduler,
         accounts=cluster.accounts,

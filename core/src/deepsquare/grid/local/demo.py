@@ -21,7 +21,7 @@ _PLUGIN = "snakemake_executor_plugin_deepsquare"
 _TOOLS = ("bwa", "samtools", "bcftools", "wgsim")
 _STORAGE = "storage"
 _RESULT = "results/variants.vcf.gz"
-# One job that runs for longer than a minute shows billing by the minute.
+# One job that runs for longer than a minute shows that its bill goes by its time.
 _LONG_SECONDS = 65
 _JOBS_AT_ONCE = 16
 

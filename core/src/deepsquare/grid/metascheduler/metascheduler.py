@@ -96,8 +96,7 @@ class MetaScheduler:
             providers = await self._market.providers()
             load = Counter(job.provider for job in self._hot.values())
             await self._read_refusals()
-            for job in sorted(pending, key=lambda job: job.job_id):
-                await self._carefully(job, self._assign(job, providers, load, self._refused.get(job.job_id, set())))
+            await self._assign(sorted(pending, key=lambda job: job.job_id), providers, load)
         timeout = int(await self._market.read("Constants", "claimJobTimeout"))
         for job in list(self._hot.values()):
             waited = now - self._seen_at.get((job.job_id, job.status), now)
@@ -114,18 +113,34 @@ class MetaScheduler:
         if record is not None:
             self._note(record)
 
-    async def _assign(self, job: JobRecord, providers: list[Provider], load: Counter[str], refused: set[str]) -> None:
-        """Give the job to the cheapest provider that fits, the one with fewer jobs among equals."""
-        fits = [p for p in providers if job.definition.fits(p.hardware) and p.address not in refused]
-        affordable = [p for p in fits if job.definition.cost_per_minute(p.prices) <= job.max_cost]
-        if affordable:
-            best = min(affordable, key=lambda p: (job.definition.cost_per_minute(p.prices), load[p.address], p.address))
-            await self._market.meta_schedule(job.job_id, best.address)
-            load[best.address] += 1
-            _log.info("job %s goes to %s", to_hex(job.job_id), best.address)
+    async def _assign(self, pending: list[JobRecord], providers: list[Provider], load: Counter[str]) -> None:
+        """Give each job to the cheapest provider that fits, the one with fewer jobs among equals."""
+        chosen: dict[bytes, str] = {}
+        for job in pending:
+            refused = self._refused.get(job.job_id, set())
+            fits = [p for p in providers if job.definition.fits(p.hardware) and p.address not in refused]
+            costs = {p.address: job.definition.cost_per_minute(p.prices) for p in fits}
+            affordable = [address for address, cost in costs.items() if cost <= job.max_cost]
+            if affordable:
+                best = min(affordable, key=lambda address: (costs[address], load[address], address))
+                load[best] += 1
+                chosen[job.job_id] = best
+            elif time.monotonic() - self._seen_at[job.job_id, job.status] >= _GIVE_UP_SECONDS:
+                await self._carefully(job, self._give_up(job, fits=bool(fits), refused=bool(refused)))
+        if not chosen:
             return
-        if time.monotonic() - self._seen_at[job.job_id, job.status] < _GIVE_UP_SECONDS:
-            return
+        left = await self._market.meta_schedule(list(chosen.items()))
+        for job_id, provider in chosen.items():
+            if job_id in left:
+                # Usually the job has moved on since we looked.
+                _log.info("job %s: %s", to_hex(job_id), left[job_id])
+            else:
+                _log.info("job %s goes to %s", to_hex(job_id), provider)
+        for record in await self._market.get_jobs(list(chosen)):
+            if record is not None:
+                self._note(record)
+
+    async def _give_up(self, job: JobRecord, *, fits: bool, refused: bool) -> None:
         if fits:
             reason = "its credits buy no minute at any provider that could run it"
         elif refused:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from deepsquare.chain.market import Market
-from deepsquare.chain.types import JobRecord, JobStatus, to_hex
+from deepsquare.chain.types import JobRecord, JobReport, JobStatus, to_hex
 from deepsquare.compiler import EXIT_STARTED_BEFORE
 from deepsquare.errors import ApiError, ConfigError, ConnectionFailedError, GridError, SchedulerError
 from deepsquare.grid.supervisor.accounts import Accounts
 from deepsquare.grid.supervisor.folders import JobFolders
 from deepsquare.grid.supervisor.journal import Entry, Stage, SupervisorJournal
+from deepsquare.grid.supervisor.reports import Reports
 from deepsquare.grid.supervisor.schedulers.base import (
     BatchJob,
     BatchState,
@@ -73,6 +75,7 @@ class Services:
     """What the supervisor works with."""
 
     market: Market
+    reports: Reports
     ws_url: str | None
     scheduler: Scheduler
     accounts: Accounts
@@ -296,7 +299,7 @@ class SupervisedJob:
             await self._scheduler.cancel(state.scheduler_id)
         if _has_started(state) and record.status is JobStatus.SCHEDULED:
             # Also for a job that has ended already: only what ran is billed, and only RUNNING jobs can finish.
-            await self._market.set_job_status(self.entry.job_id, JobStatus.RUNNING)
+            await self._services.reports.send(JobReport(self.entry.job_id, JobStatus.RUNNING))
         if self.topped_up and not state.phase.is_end and self._may_try():
             try:
                 await self._extend(record, state)
@@ -316,7 +319,7 @@ class SupervisedJob:
             # By whom, nobody knows; the job's own account can. What it ran until then is billed by the chain's clock.
             ran = max((state.end_time or time.time()) - record.start_time, 1) if record.start_time else 0
             await self._report(
-                JobStatus.CANCELLED, minutes=_begun_minutes(ran), error="it was to be started again, and jobs run once"
+                JobStatus.CANCELLED, seconds=math.ceil(ran), error="it was to be started again, and jobs run once"
             )
             return
         if state.signal == _NO_OUTPUT_SIGNAL and state.ran_seconds <= 1 and not self.entry.log_offset:
@@ -340,7 +343,7 @@ class SupervisedJob:
             reason = "cancelled at the provider"
         await self._report(
             JobStatus.FAILED if cut_off else _ENDS[state.phase],
-            minutes=0 if never_ran else _begun_minutes(max(state.ran_seconds, 1)),
+            seconds=0 if never_ran else max(state.ran_seconds, 1),
             error=reason,
             exit_code=state.exit_code * 256 + state.signal,
         )
@@ -408,9 +411,9 @@ class SupervisedJob:
         self.has_more_output = True
         return ended and not await self._spool.read(self._name, self.entry.log_offset, final=True)
 
-    async def _report(self, status: JobStatus, *, minutes: int = 0, error: str = "", exit_code: int = 0) -> None:
-        await self._market.set_job_status(self.entry.job_id, status, minutes=minutes, error=error, exit_code=exit_code)
-        _log.info("job %s ended: %s, %d min %s", self._name, status.name, minutes, error)
+    async def _report(self, status: JobStatus, *, seconds: int = 0, error: str = "", exit_code: int = 0) -> None:
+        await self._services.reports.send(JobReport(self.entry.job_id, status, seconds, error, exit_code))
+        _log.info("job %s ended: %s, %d s %s", self._name, status.name, seconds, error)
         await self._finish()
 
     async def _finish(self) -> None:
@@ -424,7 +427,7 @@ class SupervisedJob:
 
 async def minutes_of(market: Market, record: JobRecord) -> int:
     """All the time that a job's locked credits buy at the prices fixed for it."""
-    minute = await market.cost_per_minute_of(record.job_id)
+    minute = await market.cost_per_minute_of(record)
     return min(record.max_cost // minute, LONGEST_MINUTES) if minute else LONGEST_MINUTES
 
 
@@ -433,10 +436,6 @@ def is_of(entry: Entry, state: BatchState) -> bool:
     same_account = entry.uid < 0 or state.uid < 0 or entry.uid == state.uid
     earliest = entry.submitted_at or entry.since - _CLOCKS_SECONDS
     return same_account and (not state.submitted_at or state.submitted_at >= earliest)
-
-
-def _begun_minutes(seconds: float) -> int:
-    return -(-int(seconds) // 60)
 
 
 def _has_started(state: BatchState) -> bool:

@@ -207,27 +207,28 @@ class Supervisor:
             self._wake.set()
 
     async def _claim(self) -> None:
-        for _ in range(_CLAIMS_A_ROUND):
-            claim = await self._market.claim_next_job()
-            if claim is None:
-                break
-            _log.info("claimed job %s for %d min", to_hex(claim.job_id), claim.max_minutes)
-            minutes = min(claim.max_minutes, LONGEST_MINUTES)
-            if claim.job_id not in self._jobs:
-                self._take_up(claim.job_id, claim.customer, minutes, may_run=False)
-        else:
-            # There may be more.
+        waiting = await self._market.waiting()
+        counts = []
+        if waiting.claimable:
+            claims = await self._market.claim_jobs(_CLAIMS_A_ROUND)
+            counts.append(len(claims))
+            for claim in claims:
+                _log.info("claimed job %s for %d min", to_hex(claim.job_id), claim.max_minutes)
+                minutes = min(claim.max_minutes, LONGEST_MINUTES)
+                if claim.job_id not in self._jobs:
+                    self._take_up(claim.job_id, claim.customer, minutes, may_run=False)
+        if waiting.cancelling:
+            # The job's own record on chain says that it is to be cancelled; the queue only has to be emptied.
+            counts.append(len(await self._market.claim_cancelling_jobs(_CLAIMS_A_ROUND)))
+        if waiting.topped_up:
+            topped_up = await self._market.claim_top_up_jobs(_CLAIMS_A_ROUND)
+            counts.append(len(topped_up))
+            for job_id in topped_up:
+                if job_id in self._jobs:
+                    self._jobs[job_id].topped_up = True
+        if 0 in counts or _CLAIMS_A_ROUND in counts:
+            # There may be more: also behind entries of the queue that have become void, of which one claim skips a few.
             self._wake.set()
-        # The job's own record on chain says that it is to be cancelled; the queue only has to be emptied.
-        for _ in range(_CLAIMS_A_ROUND):
-            if await self._market.claim_next_cancelling_job() is None:
-                break
-        for _ in range(_CLAIMS_A_ROUND):
-            job_id = await self._market.claim_next_top_up_job()
-            if job_id is None:
-                break
-            if job_id in self._jobs:
-                self._jobs[job_id].topped_up = True
 
     async def _end_strays(self, states: Sequence[tuple[str, BatchState]]) -> None:
         """Cancel what the scheduler has of jobs that are at their end on chain, such as one whose sbatch came through late."""

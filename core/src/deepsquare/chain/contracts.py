@@ -1,0 +1,206 @@
+"""The market's contracts from Python: finding them, reads, transactions, and the events of a receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from eth_utils import keccak, to_checksum_address
+from web3 import AsyncWeb3
+from web3.contract import AsyncContract
+from web3.exceptions import BadFunctionCallOutput, ContractLogicError, Web3Exception
+
+from deepsquare.chain.artifacts import artifact
+from deepsquare.chain.errors import ContractError, decode_revert
+from deepsquare.chain.rpc import CODEC, RETRY_SECONDS, RpcError, connect, request
+from deepsquare.chain.transactions import Sender, Sent
+from deepsquare.chain.wallet import Wallet
+from deepsquare.errors import ConfigError
+
+
+class Contracts:
+    """One deployment of the contracts, seen by one account (or by none, for reading).
+
+    `extended` says whether the market has what DeepSquare's contracts of version 1.2 have not: forms for many jobs in one
+    transaction, bills by the second, pages of whole jobs.
+    """
+
+    def __init__(
+        self, w3: AsyncWeb3[Any], contracts: dict[str, AsyncContract], sender: Sender | None, *, extended: bool
+    ) -> None:
+        self.w3, self._contracts, self._sender, self.extended = w3, contracts, sender, extended
+
+    @classmethod
+    async def open(
+        cls,
+        rpc_url: str,
+        metascheduler: str,
+        *,
+        wallet: Wallet | None = None,
+        lock_folder: Path | None = None,
+        chain_id: int | None = None,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> Self:
+        """Find the other contracts through the MetaScheduler's getters.
+
+        Args:
+            rpc_url: the node's JSON-RPC URL.
+            metascheduler: the address of the MetaScheduler.
+            wallet: who signs transactions; None can only read.
+            lock_folder: where the lock on the wallet's nonces lives; needed with a wallet.
+            chain_id: the chain that the node must be of; None means any.
+            retry_seconds: for how long a request is tried again while the node can't be reached.
+
+        Raises:
+            ConfigError: the node is of another chain, or there is no such contract at that address.
+            ConnectionFailedError: the node can't be reached.
+        """
+        w3 = connect(rpc_url, retry_seconds=retry_seconds)
+        address = to_checksum_address(metascheduler)
+        try:
+            found_id = int(await request(w3, "eth_chainId"), 16)
+            if chain_id not in (None, found_id):
+                raise ConfigError(
+                    f"the node is of chain {found_id}, but the context names chain {chain_id}; correct the context or the RPC "
+                    "URL (deepsquare context show)"
+                )
+            if not await w3.eth.get_code(address):
+                raise ConfigError(
+                    f"there is no contract at {address}: the context names another chain or another market "
+                    "(deepsquare context show)"
+                )
+            main = w3.eth.contract(address=address, abi=artifact("MetaScheduler")["abi"])
+            contracts = {"MetaScheduler": main}
+            for getter, name in (
+                ("credit", "Credit"),
+                ("constants", "Constants"),
+                ("providerManager", "ProviderManager"),
+                ("providerJobQueues", "ProviderJobQueues"),
+                ("jobs", "JobRepository"),
+            ):
+                try:
+                    found = await _call(main.functions[getter]())
+                except (ContractError, RpcError):
+                    raise ConfigError(
+                        f"the contract at {address} is no MetaScheduler; correct the context (deepsquare context show)"
+                    ) from None
+                contracts[name] = w3.eth.contract(address=found, abi=artifact(name)["abi"])
+            extended = await _has(main.functions["EXTENSIONS"]())
+            sender = None
+            if wallet is not None:
+                assert lock_folder is not None, "a wallet needs a folder for the lock on its nonces"
+                sender = Sender(w3, wallet, lock_folder=lock_folder)
+        except BaseException:
+            await w3.provider.disconnect()
+            raise
+        return cls(w3, contracts, sender, extended=extended)
+
+    async def close(self) -> None:
+        """Close the connection to the node."""
+        await self.w3.provider.disconnect()
+
+    # ------------------------------------------------------------------ plumbing
+
+    def address(self, name: str) -> str:
+        """The address of a contract: "MetaScheduler", "Credit", "JobRepository", ..."""
+        return str(self._contracts[name].address)
+
+    @property
+    def account(self) -> str:
+        """The address that signs.
+
+        Raises:
+            ConfigError: this market was opened for reading only.
+        """
+        return self._signer().wallet.address
+
+    def _signer(self) -> Sender:
+        if self._sender is None:
+            raise ConfigError("no wallet: this needs an account that can sign")
+        return self._sender
+
+    async def read(self, name: str, function: str, *arguments: Any) -> Any:
+        """Call a view function of a contract on the latest block.
+
+        Raises:
+            ContractError: the contract refuses.
+            RpcError: the node can't carry the call out, or there is no such contract.
+            ConnectionFailedError: the node can't be reached.
+        """
+        return await _call(self._contracts[name].functions[function](*arguments))
+
+    async def transact(
+        self, name: str, function: str, *arguments: Any, before_send: Callable[[Sent], None] | None = None
+    ) -> dict[str, Any]:
+        """Send a transaction to a contract's function and return its receipt; errors as `Sender.transact`."""
+        contract = self._contracts[name]
+        data = contract.encode_abi(function, args=list(arguments))
+        return await self._signer().transact(str(contract.address), data, before_send=before_send)
+
+    def events(self, receipt: dict[str, Any], name: str, event: str) -> list[tuple[Any, ...]]:
+        """The arguments, in order, of each event of a contract in a receipt (events without indexed arguments only)."""
+        topic, types = self._event(name, event)
+        address = self.address(name).lower()
+        return [
+            CODEC.decode(types, bytes.fromhex(log["data"][2:]))
+            for log in receipt["logs"]
+            if log["address"].lower() == address and log["topics"][0] == topic
+        ]
+
+    def topic(self, name: str, event: str) -> str:
+        """The first topic of an event, as 0x-hex."""
+        return self._event(name, event)[0]
+
+    def _event(self, name: str, event: str) -> tuple[str, list[str]]:
+        entry = next(e for e in artifact(name)["abi"] if e["type"] == "event" and e["name"] == event)
+        types = [_canonical(argument) for argument in entry["inputs"]]
+        return "0x" + keccak(text=f"{event}({','.join(types)})").hex(), types
+
+    async def get_logs(self, events: Iterable[tuple[str, str]], from_block: int, to_block: int) -> list[dict[str, Any]]:
+        """The logs of some events (contract, event) in a range of blocks, both ends included, oldest first."""
+        pairs = list(events)
+        return list(
+            await request(
+                self.w3,
+                "eth_getLogs",
+                {
+                    "fromBlock": hex(from_block),
+                    "toBlock": hex(to_block),
+                    "address": sorted({self.address(name) for name, _ in pairs}),
+                    "topics": [[self.topic(name, event) for name, event in pairs]],
+                },
+            )
+        )
+
+    async def block_number(self) -> int:
+        """The number of the latest block."""
+        return int(await request(self.w3, "eth_blockNumber"), 16)
+
+
+async def _call(function: Any) -> Any:
+    try:
+        return await function.call()
+    except ContractLogicError as error:
+        data = error.data if isinstance(error.data, str) else None
+        raise decode_revert(data, str(error.message or "")) from None
+    except Web3Exception as error:
+        raise RpcError(-1, f"{type(error).__name__}: {error.user_message or error}", None) from None
+
+
+async def _has(function: Any) -> bool:
+    """Whether a contract has a view function: one that is not there reverts, or answers with nothing."""
+    try:
+        await function.call()
+    except (ContractLogicError, BadFunctionCallOutput):
+        return False
+    except Web3Exception as error:
+        raise RpcError(-1, f"{type(error).__name__}: {error.user_message or error}", None) from None
+    return True
+
+
+def _canonical(argument: dict[str, Any]) -> str:
+    kind: str = argument["type"]
+    if kind.startswith("tuple"):
+        return "(" + ",".join(_canonical(part) for part in argument["components"]) + ")" + kind[5:]
+    return kind
