@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from core.tests.chain.conftest import parties
+
+__all__ = ["parties"]
