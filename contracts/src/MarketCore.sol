@@ -146,8 +146,6 @@ abstract contract MarketCore {
     ) internal returns (bytes32 jobId) {
         (bool valid, bytes memory packed) = JobRules.checkDefinition(jobName, definition);
         if (!valid) revert InvalidJobDefinition();
-        // A cap on what nobody may spend says nothing, and would cost a word.
-        if (!delegateSpendingAuthority) delegateCap = type(uint256).max;
         jobId = jobs.open(msg.sender, lockedCredits, delegateSpendingAuthority, delegateCap, packed);
         emit NewJobRequestEvent(jobId, msg.sender);
     }

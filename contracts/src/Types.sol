@@ -105,7 +105,8 @@ struct JobRequest {
     uint256 lockedCredits;
     bytes32 jobName;
     bool delegateSpendingAuthority;
-    /// @dev Wei that delegated top-ups may add in all; the largest number: the allowance is the only bound.
+    /// @dev Wei that delegated top-ups may add in all, also if they are allowed only later; the largest number: the
+    /// allowance is the only bound.
     uint256 delegateCap;
     /// @dev The customer's own name for the purchase: a second request with it buys nothing. 0: none.
     bytes32 key;

@@ -58,7 +58,7 @@ contract GasTest is MarketTest {
     function _batch(string memory group) private {
         JobRequest[] memory requests = new JobRequest[](BATCH);
         for (uint256 i = 0; i < BATCH; i++) {
-            requests[i] = JobRequest(_typical(), LOCKED / 10, "job", false, 0, 0);
+            requests[i] = JobRequest(_typical(), LOCKED / 10, "job", false, type(uint256).max, 0);
         }
         vm.prank(CUSTOMER);
         bytes32[] memory ids = market.requestNewJobs(requests);

@@ -15,6 +15,9 @@ interface Vm {
     function roll(uint256 blockNumber) external;
     function expectRevert(bytes calldata data) external;
     function expectEmit(bool topic1, bool topic2, bool topic3, bool data, address emitter) external;
+    function sign(uint256 key, bytes32 digest) external pure returns (uint8 v, bytes32 r, bytes32 s);
+    function addr(uint256 key) external pure returns (address);
+    function deal(address account, uint256 wei_) external;
     function recordLogs() external;
     function getRecordedLogs() external returns (Log[] memory);
     function snapshotValue(string calldata group, string calldata name, uint256 value) external;

@@ -60,6 +60,8 @@ async def deploy(w3: AsyncWeb3[Any], sender: Sender, *, supply: int, scheduler: 
     await call("JobRepository", jobs, "grantRole", _SCHEDULER_ROLE, metascheduler)
     await call("ProviderManager", provider_manager, "grantRole", _CONTRACT_ROLE, metascheduler)
     await call("ProviderJobQueues", provider_job_queues, "transferOwnership", metascheduler)
+    # Whoever writes the record of jobs can make the market pay: from now on nobody can be given that right.
+    await call("JobRepository", jobs, "renounceRole", bytes(32), sender.wallet.address)
     # The administrator approves and bans providers; the meta-scheduler only moves jobs.
     await call("ProviderManager", provider_manager, "grantRole", _SCHEDULER_ROLE, sender.wallet.address)
     await call("MetaScheduler", metascheduler, "grantRole", _SCHEDULER_ROLE, to_checksum_address(scheduler))

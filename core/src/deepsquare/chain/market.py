@@ -12,6 +12,7 @@ from eth_utils import to_checksum_address
 
 from deepsquare.chain.contracts import Contracts
 from deepsquare.chain.errors import ContractError, InvalidJob, NoJob, UnknownRevertError
+from deepsquare.chain.rpc import RpcError
 from deepsquare.chain.transactions import Sent
 from deepsquare.chain.types import (
     Hardware,
@@ -132,10 +133,18 @@ class Market(Contracts):
         if not self.extended:
             return await self._providers_of_events()
         found: list[Provider] = []
-        cursor = 0
+        cursor, size = 0, _PROVIDERS_A_CALL
         while True:
-            page, cursor = await self.read("ProviderManager", "getProviders", cursor, _PROVIDERS_A_CALL)
+            try:
+                page, following = await self.read("ProviderManager", "getProviders", cursor, size)
+            except (ContractError, RpcError):
+                # What a provider says of itself can be so long that few fit a call.
+                if size == 1:
+                    raise
+                size //= 2
+                continue
             found += [known for value in page if (known := _provider(value)) is not None and not known.is_banned]
+            cursor = following
             if not cursor:
                 return found
 
