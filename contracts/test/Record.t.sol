@@ -174,7 +174,9 @@ contract RecordTest is MarketTest {
         definition.batchLocationHash = string(new bytes(3000));
         vm.expectRevert(abi.encodeWithSelector(OutOfRange.selector, 3013, 0, 2048));
         jobs.setDefinition(id, definition);
-        vm.expectRevert(abi.encodeWithSignature("SafeCastOverflowedUintDowncast(uint8,uint256)", 96, 1 << 96));
+        vm.expectRevert(
+            abi.encodeWithSignature("SafeCastOverflowedUintDowncast(uint8,uint256)", 96, (1 << 96) + LOCKED)
+        );
         jobs.addCredits(id, 1 << 96, false);
     }
 

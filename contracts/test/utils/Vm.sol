@@ -9,6 +9,15 @@ interface Vm {
         address emitter;
     }
 
+    struct Gas {
+        uint64 gasLimit;
+        uint64 gasTotalUsed;
+        uint64 gasMemoryUsed;
+        int64 gasRefunded;
+        uint64 gasRemaining;
+    }
+
+    function lastCallGas() external view returns (Gas memory gas);
     function prank(address sender) external;
     function getBlockTimestamp() external view returns (uint256);
     function warp(uint256 timestamp) external;

@@ -1,0 +1,651 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Tools} from "../../src/Tools.sol";
+import {LifeWord} from "../../src/Life.sol";
+import {Market} from "./Market.sol";
+import "../../src/Types.sol";
+
+/// @notice Plays all parties of a market at random, and keeps a model beside it: who must own how much, what each job's
+/// price is, what ended how. Takes only steps that the market's reads call possible; none of them may revert.
+contract Handler is Market {
+    /// @dev What the model knows of a job.
+    struct Ghost {
+        JobStatus status;
+        address customer;
+        uint256 price;
+        uint256 start;
+        uint256 capLeft;
+        /// @dev Once cold, the whole job.
+        bytes32 digest;
+    }
+
+    uint256 private constant ANY = type(uint256).max;
+    address internal constant ATTACKER = address(0xBAD);
+    address internal constant ADMIN_PURSE = address(0xAD);
+
+    address[3] internal customers = [CUSTOMER, address(0xC1), address(0xC2)];
+    /// @dev The last one's prices are such that nothing divides them.
+    address[3] internal staff = [PROVIDER, OTHER, address(0xB3)];
+
+    Tools internal tools = new Tools();
+    bytes32[] internal hot;
+    bytes32[] internal cold;
+    mapping(bytes32 => Ghost) internal ghosts;
+    mapping(address => uint256) internal owned;
+    mapping(address => mapping(bytes32 => bytes32)) internal jobOfKey;
+    uint256 internal minted;
+    uint256 internal shares;
+
+    /// @notice What was seen to be wrong, by the number of the invariant.
+    mapping(uint256 => string) public breach;
+
+    constructor() {
+        _open();
+        minted = credit.totalSupply();
+        owned[CUSTOMER] = minted;
+        _join(staff[2]);
+        _register(staff[2], ProviderPrices(3, 7, 1));
+    }
+
+    // ----------------------------------------------------------------------------------------------------- purchases
+
+    function buy(uint256 who, uint256 locked, bool delegate) external {
+        address customer = customers[who % 3];
+        locked = within(locked, constants.minimumAmount(), constants.minimumAmount() + 200 * PER_MINUTE);
+        _give(customer, locked);
+        vm.prank(customer);
+        _bought(customer, market.requestNewJob(_definition(), locked, "", delegate), locked, ANY);
+        _observe();
+    }
+
+    function buyMany(uint256 who, uint256 locked, uint8[3] memory keys, uint96 cap) external {
+        address customer = customers[who % 3];
+        locked = within(locked, constants.minimumAmount(), constants.minimumAmount() + 50 * PER_MINUTE);
+        JobRequest[] memory requests = new JobRequest[](3);
+        for (uint256 i = 0; i < 3; i++) {
+            uint256 capOf = i == 0 ? ANY : cap % (100 * PER_MINUTE);
+            requests[i] = JobRequest(_definition(), locked, "job", i > 0, capOf, bytes32(uint256(keys[i] % 8)));
+        }
+        uint256 before = jobs.jobIdCounter();
+        _give(customer, 3 * locked);
+        vm.prank(customer);
+        bytes32[] memory ids = market.requestNewJobs(requests);
+        for (uint256 i = 0; i < 3; i++) {
+            bytes32 known = jobOfKey[customer][requests[i].key];
+            if (requests[i].key != 0 && known != 0) {
+                if (ids[i] != known) breach[2] = "a key bought twice";
+                continue;
+            }
+            if (uint256(ids[i]) <= before) breach[2] = "a purchase without a job";
+            if (requests[i].key != 0) jobOfKey[customer][requests[i].key] = ids[i];
+            _bought(customer, ids[i], locked, requests[i].delegateCap);
+        }
+        _observe();
+    }
+
+    function _bought(address customer, bytes32 id, uint256 locked, uint256 cap) private {
+        ghosts[id] = Ghost(JobStatus.PENDING, customer, 0, 0, cap, 0);
+        hot.push(id);
+        owned[customer] -= locked;
+    }
+
+    function _give(address who, uint256 amount) internal {
+        minted += amount;
+        owned[who] += amount;
+        _fund(who, amount);
+    }
+
+    // --------------------------------------------------------------------------------------------------- assignments
+
+    function assign(uint256 seed, uint256 to) external {
+        (bytes32 id, bool found) = _pick(seed, JobStatus.PENDING);
+        if (!found) return;
+        address provider = staff[to % 3];
+        uint256 price = tools.convertDurationToCredit(_definition(), providers.getProviderPrices(provider), 1);
+        bool possible = providers.isValidForScheduling(provider) && price <= jobs.get(id).cost.maxCost;
+        vm.prank(SCHEDULER);
+        (bool done,) = address(market).call(abi.encodeCall(market.metaSchedule, (id, provider)));
+        if (done && !possible) breach[6] = "assigned what buys no minute, or to whom may have nothing";
+        if (!done && possible) breach[3] = "not assigned though it could be";
+        _observe();
+    }
+
+    function assignMany(uint256 to) external {
+        address[] memory targets = new address[](hot.length);
+        for (uint256 i = 0; i < targets.length; i++) {
+            targets[i] = staff[(to % 3 + i) % 3];
+        }
+        bytes32[] memory ids = hot;
+        vm.prank(SCHEDULER);
+        market.metaScheduleMany(ids, targets);
+        _observe();
+    }
+
+    function claim(uint256 who, uint256 count) external {
+        address provider = staff[who % 3];
+        if (!queues.hasNextClaimableJob(provider)) return;
+        vm.prank(provider);
+        market.claimNextJobs(within(count, 1, 4));
+        _observe();
+    }
+
+    function notice(uint256 who) external {
+        address provider = staff[who % 3];
+        if (queues.hasCancellingJob(provider)) {
+            vm.prank(provider);
+            market.claimNextCancellingJob();
+        }
+        if (queues.hasTopUpJob(provider)) {
+            vm.prank(provider);
+            market.claimNextTopUpJobs(2);
+        }
+        _observe();
+    }
+
+    function refuse(uint256 seed, bool claimed) external {
+        (bytes32 id, bool found) = _pick(seed, claimed ? JobStatus.SCHEDULED : JobStatus.META_SCHEDULED);
+        if (!found) return;
+        address provider = jobs.providerOf(id);
+        vm.prank(provider);
+        market.refuseJob(id);
+        _observe();
+    }
+
+    function timeout(uint256 seed) external {
+        (bytes32 id, bool found) = _pick(seed, JobStatus.META_SCHEDULED);
+        if (!found) return;
+        _pass(constants.claimJobTimeout());
+        market.timeoutJob(id);
+        _observe();
+    }
+
+    // ---------------------------------------------------------------------------------------------------------- runs
+
+    function start(uint256 seed) external {
+        (bytes32 id, bool found) = _pick(seed, JobStatus.SCHEDULED);
+        if (!found) return;
+        _set(id, JobStatus.RUNNING, 0);
+        _observe();
+    }
+
+    function end(uint256 seed, uint8 status, uint16 time, bool minutes_) external {
+        (bytes32 id, bool found) = _pick(seed, JobStatus.RUNNING);
+        if (!found) return;
+        JobStatus to = JobStatus(within(status, 4, 8));
+        if (minutes_) {
+            _set(id, to, time);
+        } else {
+            address provider = jobs.providerOf(id);
+            vm.prank(provider);
+            market.providerSetJobStatusSecond(id, uint8(to), time, "why", 256);
+        }
+        _observe();
+    }
+
+    /// @notice A provider reports on all jobs at once, also on others'.
+    function report(uint256 who, uint8 status, uint16 time) external {
+        JobReport[] memory reports = new JobReport[](hot.length);
+        for (uint256 i = 0; i < reports.length; i++) {
+            reports[i] = JobReport(hot[i], uint8(within(status, 3, 8)), time, "", 0);
+        }
+        vm.prank(staff[who % 3]);
+        market.providerSetJobStatuses(reports);
+        _observe();
+    }
+
+    function fail(uint256 seed, bool claimed) external {
+        (bytes32 id, bool found) = _pick(seed, claimed ? JobStatus.SCHEDULED : JobStatus.META_SCHEDULED);
+        if (!found) return;
+        _set(id, JobStatus.FAILED, 1);
+        _observe();
+    }
+
+    // ----------------------------------------------------------------------------------------------- cancels, panics
+
+    function cancel(uint256 seed) external {
+        (bytes32 id, bool found) = _pickHot(seed);
+        if (!found) return;
+        vm.prank(ghosts[id].customer);
+        market.cancelJob(id);
+        _observe();
+    }
+
+    function panic(uint256 seed, bool byProvider) external {
+        (bytes32 id, bool found) = _pickHot(seed);
+        if (!found) return;
+        address provider = jobs.providerOf(id);
+        vm.prank(byProvider && provider != address(0) ? provider : SCHEDULER);
+        market.panicJob(id, "lost");
+        _observe();
+        if (jobs.get(id).cost.finalCost != 0) breach[6] = "a lost job was billed";
+    }
+
+    /// @notice The customer's panic: free before a claim, billed by the chain's clock while it runs, unless the provider
+    /// has forgotten the job.
+    function panicByCustomer(uint256 seed) external {
+        (bytes32 id, bool found) = _pickHot(seed);
+        if (!found) return;
+        JobStatus status = ghosts[id].status;
+        bool forgotten = _isForgotten(id);
+        vm.prank(ghosts[id].customer);
+        (bool done,) = address(market).call(abi.encodeCall(market.panicJob, (id, "mine")));
+        if (done != (status != JobStatus.SCHEDULED || forgotten)) breach[6] = "a customer's panic of a claimed job";
+        if (done && status == JobStatus.RUNNING) {
+            uint256 time = _max(_now() - ghosts[id].start, 60 * constants.cancellationFeeMinute());
+            uint256 bill = _min(time * ghosts[id].price / 60, jobs.get(id).cost.maxCost);
+            if (jobs.get(id).cost.finalCost != (forgotten ? 0 : bill)) breach[6] = "a customer's panic's bill";
+        }
+        _observe();
+    }
+
+    function panicByAnybody(uint256 seed) external {
+        (bytes32 id, bool found) = _pickHot(seed);
+        if (!found) return;
+        bool forgotten = _isForgotten(id);
+        vm.prank(ATTACKER);
+        (bool done,) = address(market).call(abi.encodeCall(market.panicJob, (id, "whose?")));
+        if (done != forgotten) breach[6] = "a stranger's panic";
+        _observe();
+        if (done && jobs.get(id).cost.finalCost != 0) breach[6] = "a forgotten job was billed";
+    }
+
+    /// @dev Whether the job's provider has been silent for so long that anybody may end the job.
+    function _isForgotten(bytes32 id) private view returns (bool) {
+        Job memory job = jobs.get(id);
+        if (job.status == JobStatus.RUNNING && ghosts[id].price != 0) {
+            uint256 paid = job.cost.maxCost * 60 / ghosts[id].price;
+            return _now() > job.time.start + paid + 60 * constants.billDurationDeltaMinute();
+        }
+        return job.status == JobStatus.SCHEDULED && job.hasCancelRequest
+            && _now() > job.time.cancelRequestTimestamp + constants.claimJobTimeout();
+    }
+
+    // -------------------------------------------------------------------------------------------------------- top-ups
+
+    function topUp(uint256 seed, uint256 who, uint256 amount) external {
+        (bytes32 id, bool found) = _pickHot(seed);
+        if (!found) return;
+        address payer = customers[who % 3];
+        amount = within(amount, 0, 3 * ghosts[id].price + 1);
+        _give(payer, amount);
+        uint256 size = queues.getTopUpJobQueueSize(jobs.providerOf(id));
+        bool waiting = jobs.get(id).cost.pendingTopUp > 0;
+        vm.prank(payer);
+        (bool done,) = address(market).call(abi.encodeCall(market.topUpJob, (id, amount)));
+        bool topable = ghosts[id].status == JobStatus.SCHEDULED || ghosts[id].status == JobStatus.RUNNING;
+        if (done != (topable && amount > 0 && amount >= ghosts[id].price)) breach[6] = "a top-up of less than a minute";
+        if (done) {
+            owned[payer] -= amount;
+            size = queues.getTopUpJobQueueSize(jobs.providerOf(id)) - size;
+            if (size != (waiting ? 0 : 1)) breach[6] = "a top-up that is not one entry";
+        }
+        _observe();
+    }
+
+    function topUpDelegate(uint256 seed, uint96 allowance) external {
+        (bytes32 id, bool found) = _pickHot(seed);
+        if (!found) return;
+        Job memory job = jobs.get(id);
+        _give(job.customerAddr, allowance);
+        uint256 slice = constants.topUpSliceDurationMin() * ghosts[id].price;
+        vm.prank(SCHEDULER);
+        (bool done,) = address(market).call(abi.encodeCall(market.topUpJobDelegate, (id)));
+        if (!done) return;
+        uint256 added = jobs.get(id).cost.maxCost - job.cost.maxCost;
+        owned[job.customerAddr] -= added;
+        if (!job.cost.delegateSpendingAuthority) breach[7] = "without authority";
+        if (added > slice) breach[7] = "more than a slice";
+        if (added > ghosts[id].capLeft) breach[7] = "more than the cap";
+        if (added > allowance) breach[7] = "more than the allowance";
+        if (added < ghosts[id].price || added == 0) breach[7] = "less than a minute";
+        if (ghosts[id].capLeft != ANY) ghosts[id].capLeft -= added;
+        _observe();
+    }
+
+    function setDelegate(uint256 seed, bool authority, uint96 cap, bool capped) external {
+        (bytes32 id, bool found) = _pickHot(seed);
+        if (!found) return;
+        vm.prank(ghosts[id].customer);
+        market.setDelegateSpendingAuthority(id, authority);
+        if (jobs.delegateAllowance(id) != ghosts[id].capLeft) breach[7] = "the authority changed the cap";
+        ghosts[id].capLeft = capped ? cap % (100 * PER_MINUTE) : ANY;
+        vm.prank(ghosts[id].customer);
+        market.setDelegateSpendingCap(id, ghosts[id].capLeft);
+        _observe();
+    }
+
+    // ------------------------------------------------------------------------------------------ operators, admin, time
+
+    function ban(uint256 who) external {
+        address provider = staff[who % 3];
+        if (providers.isBanned(provider)) providers.unban(provider);
+        else if (_isKnown(provider)) providers.ban(provider);
+        _observe();
+    }
+
+    function rejoin(uint256 who, bool leave) external {
+        address provider = staff[who % 3];
+        if (leave && _isKnown(provider)) providers.remove(provider);
+        _register(provider, providers.getProviderPrices(provider));
+        if (providers.isWaitingForApproval(provider) && !providers.isBanned(provider)) providers.approve(provider);
+        _observe();
+    }
+
+    function _isKnown(address provider) private view returns (bool) {
+        return providers.getProvider(provider).addr != address(0) || providers.isWaitingForApproval(provider);
+    }
+
+    function reprice(uint256 who, uint64 price, bool free) external {
+        price = free ? 0 : uint64(price % (10 * PER_MINUTE));
+        _register(staff[who % 3], ProviderPrices(price, price / 3, price / 7));
+        _observe();
+    }
+
+    function configure(uint8 cut, uint8 delta, uint8 fee, uint16 timeout_, uint16 slice, uint16 least) external {
+        constants.setDeepsquareCut(cut % 101);
+        constants.setBillDurationDeltaMinute(delta);
+        constants.setCancellationFeeMinute(fee);
+        constants.setClaimJobTimeout(1 + uint64(timeout_));
+        constants.setTopUpSliceDurationMin(1 + uint64(slice));
+        constants.setMinimumAmount(least);
+    }
+
+    function withdraw(uint256 amount) external {
+        amount = within(amount, 0, market.withdrawable());
+        market.withdrawAdmin(amount);
+        credit.transfer(ADMIN_PURSE, amount);
+        owned[ADMIN_PURSE] += amount;
+        shares -= amount;
+    }
+
+    function pass(uint24 time) external {
+        _pass(time % 3 days);
+    }
+
+    // -------------------------------------------------------------------------------------------------------- attacks
+
+    /// @notice Somebody calls what is not its to call: the attacker anything, customers and providers what is others'.
+    function attack(uint256 seed, uint256 who, uint256 what, uint256 argument) external {
+        (bytes32 id, bool found) = _pickHot(seed);
+        if (!found) return;
+        address provider = jobs.providerOf(id);
+        address caller = [ATTACKER, customers[0], customers[1], staff[0], staff[1]][who % 5];
+        if (caller == ghosts[id].customer || caller == provider) caller = ATTACKER;
+        (address target, bytes memory data) = _forbidden(id, provider, what % 39, argument);
+        bytes32 before = _digest();
+        vm.prank(caller);
+        (bool done,) = target.call(data);
+        if (done) breach[4] = "a call that is another's";
+        if (_digest() != before) breach[4] = "a call that is another's changed something";
+        _innocuous(caller, id, before);
+    }
+
+    /// @dev What anybody may call, but not to any effect on what is another's.
+    function _innocuous(address caller, bytes32 id, bytes32 before) private {
+        JobReport[] memory reports = new JobReport[](1);
+        for (uint8 status = 0; status < 9; status++) {
+            reports[0] = JobReport(id, status, 60, "x", 1);
+            vm.prank(caller);
+            market.providerSetJobStatuses(reports);
+        }
+        if (_digest() != before) breach[4] = "a report on another's job";
+    }
+
+    function _forbidden(bytes32 id, address provider, uint256 what, uint256 argument)
+        private
+        view
+        returns (address, bytes memory)
+    {
+        if (what < 14) return (address(market), _forbiddenOfMarket(id, what, argument));
+        if (what < 28) return (address(jobs), _forbiddenOfJobs(id, what - 14, argument));
+        if (what < 33) {
+            bytes[5] memory calls = [
+                abi.encodeCall(queues.push, (staff[argument % 3], QueueKind(argument % 3), id, uint8(argument))),
+                abi.encodeCall(queues.pop, (staff[argument % 3], QueueKind(argument % 3), 1)),
+                abi.encodeCall(queues.drop, (staff[argument % 3], QueueKind(argument % 3))),
+                abi.encodeCall(queues.pushTopUpJob, (provider, id)),
+                abi.encodeCall(queues.popNextClaimableJob, (staff[argument % 3]))
+            ];
+            return (address(queues), calls[what - 28]);
+        }
+        if (what < 36) {
+            bytes[3] memory calls = [
+                abi.encodeCall(providers.ban, (staff[argument % 3])),
+                abi.encodeCall(providers.remove, (staff[argument % 3])),
+                abi.encodeCall(providers.countClaims, (staff[argument % 3], 1))
+            ];
+            return (address(providers), calls[what - 33]);
+        }
+        if (what == 36) return (address(constants), abi.encodeCall(constants.setDeepsquareCut, (argument % 101)));
+        if (what == 37) return (address(credit), abi.encodeCall(credit.mint, (ATTACKER, argument)));
+        return
+            (address(credit), abi.encodeCall(credit.transferFrom, (address(market), ATTACKER, within(argument, 1, 1e18))));
+    }
+
+    function _forbiddenOfMarket(bytes32 id, uint256 what, uint256 argument) private view returns (bytes memory) {
+        bytes[14] memory calls = [
+            abi.encodeCall(market.cancelJob, (id)),
+            abi.encodeCall(market.setDelegateSpendingAuthority, (id, true)),
+            abi.encodeCall(market.setDelegateSpendingCap, (id, argument)),
+            abi.encodeCall(market.metaSchedule, (id, staff[argument % 3])),
+            abi.encodeCall(market.metaScheduleMany, (new bytes32[](0), new address[](0))),
+            abi.encodeCall(market.topUpJobDelegate, (id)),
+            abi.encodeCall(market.refuseJob, (id)),
+            abi.encodeCall(market.providerSetJobStatus, (id, uint8(argument % 9), 1, "", 0)),
+            abi.encodeCall(market.providerSetJobStatusSecond, (id, uint8(argument % 9), 1, "", 0)),
+            abi.encodeCall(market.setEnableRequestNewJob, (false)),
+            abi.encodeCall(market.withdrawAdmin, (0)),
+            abi.encodeCall(market.grantRole, (market.METASCHEDULER_ROLE(), ATTACKER)),
+            abi.encodeCall(market.revokeRole, (market.METASCHEDULER_ROLE(), SCHEDULER)),
+            abi.encodeCall(market.grantRole, (bytes32(0), ATTACKER))
+        ];
+        return calls[what];
+    }
+
+    function _forbiddenOfJobs(bytes32 id, uint256 what, uint256 argument) private view returns (bytes memory) {
+        bytes[14] memory calls = [
+            abi.encodeCall(jobs.open, (ATTACKER, argument % 1e20, true, 0, "")),
+            abi.encodeCall(jobs.assign, (id, ATTACKER, ProviderPrices(0, 0, 0))),
+            abi.encodeCall(jobs.release, (id)),
+            abi.encodeCall(jobs.claim, (id)),
+            abi.encodeCall(jobs.start, (id)),
+            abi.encodeCall(jobs.end, (id, JobStatus(4 + argument % 5), argument % 1e6, 0)),
+            abi.encodeCall(jobs.addCredits, (id, argument % 1e20, true)),
+            abi.encodeCall(jobs.noticeTopUp, (id)),
+            abi.encodeCall(jobs.requestCancel, (id)),
+            abi.encodeCall(jobs.noticeCancel, (id)),
+            abi.encodeCall(jobs.setDelegate, (id, true, argument)),
+            abi.encodeCall(jobs.setJobStatus, (id, JobStatus(argument % 9))),
+            abi.encodeCall(jobs.setCost, (id, JobCost(argument % 1e20, 0, 0, true))),
+            abi.encodeCall(jobs.setCustomerAddr, (id, ATTACKER))
+        ];
+        return calls[what];
+    }
+
+    /// @dev All that an attack might change: hot jobs, everybody's credits, the queues' sizes.
+    function _digest() private view returns (bytes32) {
+        bytes memory state = abi.encode(
+            jobs.getMany(hot), jobs.jobIdCounter(), market.withdrawable(), credit.balanceOf(address(market))
+        );
+        for (uint256 i = 0; i < 3; i++) {
+            state = abi.encode(
+                state,
+                credit.balanceOf(customers[i]),
+                credit.balanceOf(staff[i]),
+                queues.getClaimableJobQueueSize(staff[i]),
+                queues.getCancellingJobQueueSize(staff[i]),
+                queues.getTopUpJobQueueSize(staff[i]),
+                providers.getProvider(staff[i])
+            );
+        }
+        return keccak256(abi.encode(state, credit.balanceOf(ATTACKER), constants.all()));
+    }
+
+    // ---------------------------------------------------------------------------------------------------- observation
+
+    /// @dev After each step: what changed of the hot jobs, against the rules and the model.
+    function _observe() internal {
+        for (uint256 i = hot.length; i > 0; i--) {
+            bytes32 id = hot[i - 1];
+            Job memory job = jobs.get(id);
+            Ghost storage ghost = ghosts[id];
+            if (job.status != ghost.status) _changed(id, job, ghost);
+            if (jobs.costPerMinute(id) != ghost.price) breach[4] = "the price of a job changed";
+            if (jobs.delegateAllowance(id) != ghost.capLeft) breach[7] = "the cap changed";
+            ghost.status = job.status;
+            if (job.status <= JobStatus.RUNNING) continue;
+            ghost.digest = keccak256(abi.encode(job));
+            cold.push(id);
+            hot[i - 1] = hot[hot.length - 1];
+            hot.pop();
+        }
+    }
+
+    function _changed(bytes32 id, Job memory job, Ghost storage ghost) private {
+        if (!_mayFollow(ghost.status, job.status)) breach[3] = "a change of status that is not allowed";
+        if (job.status == JobStatus.META_SCHEDULED) {
+            ProviderPrices memory prices = providers.getProviderPrices(job.providerAddr);
+            ghost.price = tools.convertDurationToCredit(job.definition, prices, 1);
+            if (ghost.price > job.cost.maxCost) breach[6] = "assigned, though it buys no minute";
+        }
+        if (job.status == JobStatus.META_SCHEDULED || job.status == JobStatus.SCHEDULED) {
+            if (!providers.isValidForScheduling(job.providerAddr)) breach[4] = "a new job for whom may have nothing";
+        }
+        if (job.status == JobStatus.PENDING) ghost.price = 0;
+        if (job.status == JobStatus.RUNNING) ghost.start = _now();
+        if (job.status > JobStatus.RUNNING) _ended(job, ghost);
+    }
+
+    function _ended(Job memory job, Ghost storage ghost) private {
+        uint256 cost = job.cost.finalCost;
+        if (cost > job.cost.maxCost) breach[2] = "billed more than was locked";
+        if (ghost.start == 0) {
+            if (cost != 0) breach[2] = "billed what never ran";
+        } else {
+            uint256 time = (_now() - ghost.start + 59) / 60 * 60 + 60 * constants.billDurationDeltaMinute();
+            bool fee = job.hasCancelRequest || job.status == JobStatus.PANICKED;
+            if (fee) time = _max(time, 60 * constants.cancellationFeeMinute());
+            if (cost > time * ghost.price / 60) breach[2] = "billed more than the chain saw";
+        }
+        uint256 share = cost * constants.deepsquareCut() / 100;
+        owned[job.customerAddr] += job.cost.maxCost - cost;
+        if (job.providerAddr != address(0)) owned[job.providerAddr] += cost - share;
+        shares += share;
+        if (job.cost.pendingTopUp != 0) breach[3] = "a top-up is pending for what has ended";
+    }
+
+    /// @dev The table of the protocol once more.
+    function _mayFollow(JobStatus from, JobStatus to) private pure returns (bool) {
+        uint16[4] memory successors = [uint16(0x112), 0x155, 0x159, 0x1f0];
+        return successors[uint8(from)] & uint16(1) << uint8(to) != 0;
+    }
+
+    function _pick(uint256 seed, JobStatus status) internal view returns (bytes32, bool) {
+        for (uint256 i = 0; i < hot.length; i++) {
+            bytes32 id = hot[(seed % hot.length + i) % hot.length];
+            if (ghosts[id].status == status) return (id, true);
+        }
+        return (0, false);
+    }
+
+    function _pickHot(uint256 seed) internal view returns (bytes32, bool) {
+        return hot.length == 0 ? (bytes32(0), false) : (hot[seed % hot.length], true);
+    }
+
+    function _max(uint256 a, uint256 b) private pure returns (uint256) {
+        return a > b ? a : b;
+    }
+
+    function _min(uint256 a, uint256 b) private pure returns (uint256) {
+        return a < b ? a : b;
+    }
+
+    // --------------------------------------------------------------------------------------------------------- checks
+
+    function checkConservation() external view {
+        uint256 locked;
+        for (uint256 i = 0; i < hot.length; i++) {
+            locked += jobs.get(hot[i]).cost.maxCost;
+        }
+        same(credit.balanceOf(address(market)), locked + market.withdrawable(), "the market's credits");
+        uint256 all = credit.balanceOf(address(market)) + credit.balanceOf(ADMIN_PURSE) + credit.balanceOf(ATTACKER);
+        for (uint256 i = 0; i < 3; i++) {
+            all += credit.balanceOf(customers[i]) + credit.balanceOf(staff[i]);
+        }
+        same(all, minted, "what all own");
+        same(credit.totalSupply(), minted, "what was minted");
+    }
+
+    function checkBills() external view {
+        for (uint256 i = 0; i < 3; i++) {
+            same(credit.balanceOf(customers[i]), owned[customers[i]], "a customer's credits");
+            same(credit.balanceOf(staff[i]), owned[staff[i]], "a provider's credits");
+        }
+        same(credit.balanceOf(ADMIN_PURSE), owned[ADMIN_PURSE], "the admin's credits");
+        same(market.withdrawable(), shares, "the market's share");
+    }
+
+    function checkColdIsFinal() external view {
+        for (uint256 i = 0; i < cold.length; i++) {
+            same(keccak256(abi.encode(jobs.get(cold[i]))), ghosts[cold[i]].digest, "a job that has ended");
+        }
+    }
+
+    function checkQueues() external view {
+        for (uint256 p = 0; p < 3; p++) {
+            for (uint256 kind = 0; kind < 3; kind++) {
+                _checkQueue(staff[p], QueueKind(kind));
+            }
+        }
+    }
+
+    function _checkQueue(address provider, QueueKind kind) private view {
+        (bytes32[] memory ids, uint256 next) = queues.getQueue(provider, kind, 0, type(uint64).max);
+        same(next, 0, "one page");
+        uint256 expected;
+        for (uint256 i = 0; i < hot.length; i++) {
+            bool isIn = _isIn(hot[i], provider, kind);
+            if (isIn) expected++;
+            uint256 times;
+            for (uint256 j = 0; j < ids.length; j++) {
+                if (ids[j] == hot[i]) times++;
+            }
+            same(times, isIn ? 1 : 0, "how often a job is in a queue");
+        }
+        same(ids.length, expected, "length of a queue");
+        (bool claimable, bool cancelling, bool topUps) = queues.hasJob(provider);
+        bool[3] memory has = [claimable, cancelling, topUps];
+        yes(has[uint8(kind)] == (expected > 0), "what is announced can be taken");
+    }
+
+    function _isIn(bytes32 id, address provider, QueueKind kind) private view returns (bool) {
+        Job memory job = jobs.get(id);
+        if (job.providerAddr != provider) return false;
+        if (kind == QueueKind.CLAIMABLE) return job.status == JobStatus.META_SCHEDULED;
+        if (kind == QueueKind.TOP_UP) return job.cost.pendingTopUp > 0;
+        return jobs.getState(id).life.has(LifeWord.IN_CANCELLING_QUEUE);
+    }
+
+    /// @notice Takes all that waits: each call gets on, whatever the queues have been through.
+    function drain() external {
+        for (uint256 p = 0; p < 3; p++) {
+            for (uint256 calls = 0; queues.hasNextClaimableJob(staff[p]); calls++) {
+                yes(calls < 2000, "claims that get nowhere");
+                vm.prank(staff[p]);
+                market.claimNextJob();
+            }
+            for (uint256 calls = 0; queues.hasCancellingJob(staff[p]); calls++) {
+                yes(calls < 2000, "notices that get nowhere");
+                vm.prank(staff[p]);
+                market.claimNextCancellingJob();
+            }
+            for (uint256 calls = 0; queues.hasTopUpJob(staff[p]); calls++) {
+                yes(calls < 2000, "notices that get nowhere");
+                vm.prank(staff[p]);
+                market.claimNextTopUpJob();
+            }
+        }
+        _observe();
+    }
+}
