@@ -4,8 +4,8 @@ pragma solidity 0.8.37;
 import {Handler} from "./utils/Handler.sol";
 import {Check} from "./utils/Vm.sol";
 
-/// @notice What holds at any time, whatever customers, providers, the meta-scheduler, operators, the admin and an attacker
-/// do. The numbers are those of the table in README.md; the fifth is in Scale.t.sol.
+/// @notice What holds at any time, whatever customers, providers, the meta-scheduler, operators, the admin and an
+/// attacker do. The numbers are those of the table in README.md; the fifth is in Scale.t.sol.
 contract InvariantTest is Check {
     Handler private handler;
     address[] private targets;
@@ -29,7 +29,8 @@ contract InvariantTest is Check {
         handler.checkConservation();
     }
 
-    /// @notice 2. Everybody owns to the wei what the bills say: each job billed once, within its bounds, the rest refunded.
+    /// @notice 2. Everybody owns to the wei what the bills say: each job billed once, within its bounds, the rest
+    /// refunded.
     function invariant_2_BillsAndRefunds() public view {
         _holds(2);
         handler.checkBills();
@@ -46,7 +47,8 @@ contract InvariantTest is Check {
         handler.checkQueues();
     }
 
-    /// @notice 4. Nobody but the named role acts; a banned provider gets nothing new; prices are fixed at the assignment.
+    /// @notice 4. Nobody but the named role acts; a banned provider gets nothing new; prices are fixed at the
+    /// assignment.
     function invariant_4_Roles() public view {
         _holds(4);
     }

@@ -188,8 +188,8 @@ contract ReentrancyTest is MarketTest {
         _checkBooks();
     }
 
-    /// @notice From within the payment for a job: it can be cancelled before its credits came in, and is paid for all the
-    /// same, or nothing happened.
+    /// @notice From within the payment for a job: it can be cancelled before its credits came in, and is paid for all
+    /// the same, or nothing happened.
     function test_WhileAJobIsBought() public {
         bytes[] memory calls = new bytes[](3);
         // The job that is being bought, alone and in a list, and one behind it.
@@ -259,10 +259,11 @@ contract ReentrancyTest is MarketTest {
         _checkBooks();
     }
 
-    // ------------------------------------------------------------------------------------------------------- blocklists
+    // -------------------------------------------------------------------------------------------------------
+    // blocklists
 
-    /// @notice A customer whom the credit refuses to pay holds up its own job alone. In a list its job undoes the whole:
-    /// then the provider reports one by one.
+    /// @notice A customer whom the credit refuses to pay holds up its own job alone. In a list its job undoes the
+    /// whole: then the provider reports one by one.
     function test_ACustomerWhoCanNotBeRefunded() public {
         bytes32 own = _run();
         bytes32 other = bytes32(uint256(1));

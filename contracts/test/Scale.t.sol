@@ -80,9 +80,7 @@ contract Crowd is Market {
     function gas(uint256 number) external returns (uint256) {
         address m = address(market);
         if (number == 0) {
-            return _spent(
-                CUSTOMER, m, abi.encodeCall(market.requestNewJob, (_definition(), LOCKED, "job", false))
-            );
+            return _spent(CUSTOMER, m, abi.encodeCall(market.requestNewJob, (_definition(), LOCKED, "job", false)));
         }
         if (number == 1) return _spent(SCHEDULER, m, abi.encodeCall(market.metaSchedule, (_request(), PROVIDER)));
         if (number == 2) return _spent(PROVIDER, m, abi.encodeCall(market.claimNextJob, ()));

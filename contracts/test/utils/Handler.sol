@@ -221,8 +221,8 @@ contract Handler is Market {
         if (jobs.get(id).cost.finalCost != 0) breach[6] = "a lost job was billed";
     }
 
-    /// @notice The customer's panic: free before a claim, billed by the chain's clock while it runs, unless the provider
-    /// has forgotten the job.
+    /// @notice The customer's panic: free before a claim, billed by the chain's clock while it runs, unless the
+    /// provider has forgotten the job.
     function panicByCustomer(uint256 seed) external {
         (bytes32 id, bool found) = _pickHot(seed);
         if (!found) return;
@@ -274,7 +274,9 @@ contract Handler is Market {
         vm.prank(payer);
         (bool done,) = address(market).call(abi.encodeCall(market.topUpJob, (id, amount)));
         bool topable = ghosts[id].status == JobStatus.SCHEDULED || ghosts[id].status == JobStatus.RUNNING;
-        if (done != (topable && amount > 0 && amount >= ghosts[id].price)) breach[6] = "a top-up of less than a minute";
+        if (done != (topable && amount > 0 && amount >= ghosts[id].price)) {
+            breach[6] = "a top-up of less than a minute";
+        }
         if (done) {
             owned[payer] -= amount;
             size = queues.getTopUpJobQueueSize(jobs.providerOf(id)) - size;
@@ -420,7 +422,10 @@ contract Handler is Market {
         if (what == 36) return (address(constants), abi.encodeCall(constants.setDeepsquareCut, (argument % 101)));
         if (what == 37) return (address(credit), abi.encodeCall(credit.mint, (ATTACKER, argument)));
         return
-            (address(credit), abi.encodeCall(credit.transferFrom, (address(market), ATTACKER, within(argument, 1, 1e18))));
+            (
+                address(credit),
+                abi.encodeCall(credit.transferFrom, (address(market), ATTACKER, within(argument, 1, 1e18)))
+            );
     }
 
     function _forbiddenOfMarket(bytes32 id, uint256 what, uint256 argument) private view returns (bytes memory) {

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {Constants} from "../src/Constants.sol";
+import {JobState, Life} from "../src/Life.sol";
+import {MarketCore} from "../src/MarketCore.sol";
+import {IJobRepository} from "../src/interfaces/IJobRepository.sol";
+import {IProviderJobQueues} from "../src/interfaces/IProviderJobQueues.sol";
+import {IProviderManager} from "../src/interfaces/IProviderManager.sol";
+import {JobRules} from "../src/libraries/JobRules.sol";
+import {Check} from "./utils/Vm.sol";
+import "../src/Types.sol";
+
+/// @notice What holds for all arguments within the types that the market stores: halmos proves each `check_...`, and
+/// forge tries each `testFuzz_...` of the same name. `./prove` runs the proofs.
+/// @dev Amounts and prices are 96 bits, times 32 bits: that much the record of jobs keeps.
+contract Proofs is MarketCore, Check {
+    constructor()
+        MarketCore(
+            IERC20(address(0)),
+            Constants(address(0)),
+            IProviderManager(address(0)),
+            IProviderJobQueues(address(0)),
+            IJobRepository(address(0))
+        )
+    {}
+
+    // ------------------------------------------------------------------------------------------------------------ bill
+
+    /// @notice A bill is at most what is locked.
+    function check_BillIsLocked(uint96 time, uint96 minuteCost, uint96 locked) public pure {
+        assert(JobRules.bill(time, minuteCost, locked) <= locked);
+    }
+
+    /// @notice A bill is the time's cost rounded down, or all that is locked, whichever is less.
+    function check_BillIsTheFormula(uint32 time, uint96 minuteCost, uint96 locked) public pure {
+        uint256 cost = uint256(time) * minuteCost / 60;
+        assert(JobRules.bill(time, minuteCost, locked) == (cost < locked ? cost : locked));
+    }
+
+    /// @notice Saturation is in favour of the customer: it never bills more than the exact cost.
+    function check_BillSaturates(uint256 minuteCost, uint96 locked) public pure {
+        assert(JobRules.bill(type(uint256).max, minuteCost, locked) <= locked);
+        assert(JobRules.bill(0, minuteCost, locked) == 0);
+        assert(JobRules.bill(minuteCost, 0, locked) == 0);
+    }
+
+    /// @notice More time costs no less.
+    function check_BillGrowsWithTime(uint32 time, uint32 longer, uint96 minuteCost, uint96 locked) public pure {
+        if (time > longer) return;
+        assert(JobRules.bill(time, minuteCost, locked) <= JobRules.bill(longer, minuteCost, locked));
+    }
+
+    /// @notice A higher price costs no less.
+    function check_BillGrowsWithThePrice(uint32 time, uint96 minuteCost, uint96 dearer, uint96 locked) public pure {
+        if (minuteCost > dearer) return;
+        assert(JobRules.bill(time, minuteCost, locked) <= JobRules.bill(time, dearer, locked));
+    }
+
+    /// @notice What is locked goes to the market, the provider and the customer, to the wei.
+    function check_NoWeiIsLost(uint96 billed, uint96 locked, uint8 cut) public pure {
+        if (billed > locked || cut > 100) return;
+        uint256 share = uint256(billed) * cut / 100;
+        assert(share <= billed);
+        uint256 provider = billed - share;
+        uint256 refund = locked - billed;
+        assert(share + provider + refund == locked);
+        assert(cut != 0 || share == 0);
+        assert(cut != 100 || provider == 0);
+    }
+
+    // ------------------------------------------------------------------------------------------------------- the bound
+
+    function _job(JobStatus status, uint32 start, bool cancelRequested) private pure returns (JobState memory job) {
+        job.life = Life.wrap(0).withStatus(status).withStart(start).withFlag(1, cancelRequested);
+    }
+
+    function _settings(uint32 delta, uint32 fee) private pure returns (Settings memory settings) {
+        (settings.billDurationDeltaMinute, settings.cancellationFeeMinute) = (delta, fee);
+    }
+
+    /// @notice Reported seconds: billed as they are up to the chain's and the delta, at the bound beyond it.
+    function check_BillableSeconds(uint64 reported, uint32 start, uint16 delta, uint16 fee, uint8 to) public view {
+        if (start == 0 || start > block.timestamp || block.timestamp > type(uint32).max) return;
+        if (to < 5 || to > 7) return;
+        (uint256 billed, bool tooMuch) =
+            _billable(_job(JobStatus.RUNNING, start, true), JobStatus(to), reported, 1, _settings(delta, fee));
+        uint256 bound = block.timestamp - start + uint256(delta) * 60;
+        assert(tooMuch == (reported > bound));
+        assert(billed == (reported > bound ? bound : reported));
+    }
+
+    /// @notice Reported minutes: the chain's time is rounded up to minutes, which adds less than one.
+    function check_BillableMinutes(uint64 reported, uint32 start, uint16 delta) public view {
+        if (start == 0 || start > block.timestamp || block.timestamp > type(uint32).max) return;
+        uint256 time = block.timestamp - start;
+        (uint256 billed, bool tooMuch) = _billable(
+            _job(JobStatus.RUNNING, start, false), JobStatus.FINISHED, uint256(reported) * 60, 60, _settings(delta, 0)
+        );
+        assert(billed <= uint256(reported) * 60);
+        assert(billed < time + 60 + uint256(delta) * 60);
+        assert(tooMuch || billed == uint256(reported) * 60);
+        assert(!tooMuch || billed >= time + uint256(delta) * 60);
+    }
+
+    /// @notice What never ran, or panicked, costs nothing, whatever is reported.
+    function check_NothingForNothing(uint64 reported, uint32 start, uint16 delta, uint16 fee, uint8 to, bool cancelled)
+        public
+        view
+    {
+        if (to < 4 || to > 8 || (start != 0 && to != 8) || start > block.timestamp) return;
+        (uint256 billed, bool tooMuch) =
+            _billable(_job(JobStatus.SCHEDULED, start, cancelled), JobStatus(to), reported, 1, _settings(delta, fee));
+        assert(billed == 0 && !tooMuch);
+    }
+
+    /// @notice A cancelled job that ran costs at least the fee, if its customer asked; else the fee is nothing to it.
+    function check_Fee(uint64 reported, uint32 start, uint16 delta, uint16 fee, bool cancelled) public view {
+        if (start == 0 || start > block.timestamp || block.timestamp > type(uint32).max) return;
+        (uint256 billed,) = _billable(
+            _job(JobStatus.RUNNING, start, cancelled), JobStatus.CANCELLED, reported, 1, _settings(delta, fee)
+        );
+        (uint256 free,) =
+            _billable(_job(JobStatus.RUNNING, start, cancelled), JobStatus.CANCELLED, reported, 1, _settings(delta, 0));
+        uint256 least = uint256(fee) * 60;
+        assert(billed == (cancelled && least > free ? least : free));
+    }
+
+    // --------------------------------------------------------------------------------------------------------- minutes
+
+    /// @notice Minutes that an amount buys cost at most the amount, and one more would cost more.
+    function check_MinutesCostWhatTheyBuy(uint96 amount, uint96 minuteCost) public pure {
+        if (minuteCost == 0) return;
+        uint256 bought = JobRules.minutesFor(amount, minuteCost);
+        if (bought == type(uint64).max) return;
+        assert(JobRules.costOf(bought, minuteCost) <= amount);
+        assert(JobRules.costOf(bought + 1, minuteCost) > amount);
+    }
+
+    /// @notice What minutes cost buys them again.
+    function check_CostBuysTheMinutes(uint64 duration, uint96 minuteCost) public pure {
+        if (minuteCost == 0) return;
+        assert(JobRules.minutesFor(JobRules.costOf(duration, minuteCost), minuteCost) == duration);
+    }
+
+    /// @notice A free minute can be had for ever, and costs nothing.
+    function check_FreeMinutes(uint256 amount, uint256 duration) public pure {
+        assert(JobRules.minutesFor(amount, 0) == type(uint64).max);
+        assert(JobRules.costOf(duration, 0) == 0);
+    }
+
+    /// @notice Remaining minutes: all before the start, then less by the started ones, never below none.
+    function check_RemainingMinutes(uint96 locked, uint96 minuteCost, uint32 start) public view {
+        if (start > block.timestamp || block.timestamp > type(uint32).max) return;
+        uint256 total = JobRules.minutesFor(locked, minuteCost);
+        uint256 remaining = JobRules.remainingMinutes(locked, minuteCost, start);
+        if (start == 0) {
+            assert(remaining == total);
+            return;
+        }
+        uint256 time = block.timestamp - start;
+        assert(remaining <= total);
+        assert(remaining == 0 || (total - remaining) * 60 >= time);
+        assert(remaining == total || (total - remaining) * 60 < time + 60);
+    }
+
+    // -------------------------------------------------------------------------------------------------- status machine
+
+    /// @notice The README's table, a row a status: the bits of those that may follow.
+    function _table(uint256 from) private pure returns (uint256) {
+        if (from == 0) return 1 << 1 | 1 << 4 | 1 << 8;
+        if (from == 1) return 1 << 0 | 1 << 2 | 1 << 4 | 1 << 6 | 1 << 8;
+        if (from == 2) return 1 << 0 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 8;
+        if (from == 3) return 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;
+        return 0;
+    }
+
+    /// @notice All 81 pairs: allowed exactly as in the table.
+    function check_StatusMachine(uint8 from, uint8 to) public pure {
+        if (from > 8 || to > 8) return;
+        bool expected = _table(from) >> to & 1 == 1;
+        assert(JobRules.isAllowed(JobStatus(from), JobStatus(to)) == expected);
+        // Reverts, which is no failure here, unless it is allowed.
+        JobRules.checkNewJobStatus(JobStatus(from), JobStatus(to));
+        assert(expected);
+    }
+
+    /// @notice A cold status is final, and a status is either hot or cold.
+    function check_ColdIsFinal(uint8 from, uint8 to) public pure {
+        if (from > 8 || to > 8) return;
+        bool cold = JobRules.isJobCold(JobStatus(from));
+        assert(cold == (from >= 4));
+        assert(JobRules.isJobHot(JobStatus(from)) != cold);
+        assert(!cold || !JobRules.isAllowed(JobStatus(from), JobStatus(to)));
+        assert(from != to || !JobRules.isAllowed(JobStatus(from), JobStatus(to)));
+    }
+
+    // ---------------------------------------------------------------------------------------- the same, tried by forge
+
+    function testFuzz_BillIsLocked(uint96 time, uint96 minuteCost, uint96 locked) public pure {
+        check_BillIsLocked(time, minuteCost, locked);
+    }
+
+    function testFuzz_BillIsTheFormula(uint32 time, uint96 minuteCost, uint96 locked) public pure {
+        check_BillIsTheFormula(time, minuteCost, locked);
+    }
+
+    function testFuzz_BillSaturates(uint256 minuteCost, uint96 locked) public pure {
+        check_BillSaturates(minuteCost, locked);
+    }
+
+    function testFuzz_BillGrowsWithTime(uint32 time, uint32 longer, uint96 minuteCost, uint96 locked) public pure {
+        (uint32 less, uint32 more) = time < longer ? (time, longer) : (longer, time);
+        check_BillGrowsWithTime(less, more, minuteCost, locked);
+    }
+
+    function testFuzz_BillGrowsWithThePrice(uint32 time, uint96 price, uint96 other, uint96 locked) public pure {
+        (uint96 less, uint96 more) = price < other ? (price, other) : (other, price);
+        check_BillGrowsWithThePrice(time, less, more, locked);
+    }
+
+    function testFuzz_NoWeiIsLost(uint96 billed, uint96 locked, uint8 cut) public pure {
+        check_NoWeiIsLost(uint96(within(billed, 0, locked)), locked, uint8(within(cut, 0, 100)));
+    }
+
+    function testFuzz_BillableSeconds(uint64 reported, uint32 start, uint16 delta, uint16 fee, uint8 to) public {
+        vm.warp(type(uint32).max);
+        check_BillableSeconds(reported, uint32(within(start, 1, type(uint32).max)), delta, fee, uint8(within(to, 5, 7)));
+    }
+
+    function testFuzz_BillableMinutes(uint64 reported, uint32 start, uint16 delta) public {
+        vm.warp(type(uint32).max);
+        check_BillableMinutes(reported, uint32(within(start, 1, type(uint32).max)), delta);
+    }
+
+    function testFuzz_NothingForNothing(uint64 reported, uint16 delta, uint16 fee, uint8 to, bool cancelled) public {
+        vm.warp(1_700_000_000);
+        uint8 end = uint8(within(to, 4, 8));
+        check_NothingForNothing(reported, 0, delta, fee, end, cancelled);
+        check_NothingForNothing(reported, 1_600_000_000, delta, fee, 8, cancelled);
+    }
+
+    function testFuzz_Fee(uint64 reported, uint32 start, uint16 delta, uint16 fee, bool cancelled) public {
+        vm.warp(type(uint32).max);
+        check_Fee(reported, uint32(within(start, 1, type(uint32).max)), delta, fee, cancelled);
+        check_Fee(reported, type(uint32).max - fee, delta, fee, cancelled);
+    }
+
+    function testFuzz_MinutesCostWhatTheyBuy(uint96 amount, uint96 minuteCost) public pure {
+        check_MinutesCostWhatTheyBuy(amount, minuteCost);
+    }
+
+    function testFuzz_CostBuysTheMinutes(uint64 duration, uint96 minuteCost) public pure {
+        check_CostBuysTheMinutes(duration, minuteCost);
+    }
+
+    function testFuzz_FreeMinutes(uint256 amount, uint256 duration) public pure {
+        check_FreeMinutes(amount, duration);
+    }
+
+    function testFuzz_RemainingMinutes(uint96 locked, uint96 minuteCost, uint32 start) public {
+        vm.warp(type(uint32).max);
+        check_RemainingMinutes(locked, minuteCost, start);
+        check_RemainingMinutes(locked, 1, type(uint32).max - start % 10_000);
+    }
+
+    function test_ColdIsFinal() public pure {
+        for (uint8 i = 0; i < 81; i++) {
+            check_ColdIsFinal(i / 9, i % 9);
+        }
+    }
+}
