@@ -126,9 +126,10 @@ contract JobRepository is JobStore, AccessControl {
     {
         Record storage record = _records[_jobId];
         Life life = record.life;
-        record.maxCost = (record.maxCost + _amount).toUint96();
-        record.more.pendingTopUp = (record.more.pendingTopUp + _amount).toUint96();
-        if (_delegated && life.has(LifeWord.CAPPED)) record.more.delegateAllowance -= _amount.toUint96();
+        More storage more = record.more;
+        record.maxCost = SafeCast.toUint96(record.maxCost + _amount);
+        more.pendingTopUp = SafeCast.toUint96(more.pendingTopUp + _amount);
+        if (_delegated && life.has(LifeWord.CAPPED)) more.delegateAllowance -= SafeCast.toUint96(_amount);
         record.life = life.withFlag(LifeWord.MORE | LifeWord.IN_TOP_UP_QUEUE, true);
     }
 

@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {IJobRepository} from "../src/interfaces/IJobRepository.sol";
 import {MarketCore} from "../src/MarketCore.sol";
+import {MetaScheduler} from "../src/MetaScheduler.sol";
 import {ProviderJobQueues} from "../src/ProviderJobQueues.sol";
 import {JobStore} from "../src/JobStore.sol";
 import {MarketTest} from "./utils/Market.sol";
 import {Vm} from "./utils/Vm.sol";
 import "../src/Types.sol";
+
+/// @notice Never comes to an end.
+contract Greedy {
+    fallback() external {
+        while (true) {}
+    }
+}
 
 /// @notice The forms for many: purchases all or none, everything else without those that have moved on.
 contract BatchTest is MarketTest {
@@ -247,6 +256,20 @@ contract BatchTest is MarketTest {
         }
         no(left, "left out for want of gas");
         _isIn(ids[0], JobStatus.META_SCHEDULED);
+    }
+
+    /// @notice The same, where the record takes all the gas that it is given.
+    function test_WhatRunsOutOfGasUndoesTheWhole() public {
+        bytes32[] memory ids = new bytes32[](1);
+        address[] memory to = new address[](1);
+        to[0] = PROVIDER;
+        IJobRepository greedy = IJobRepository(address(new Greedy()));
+        market = new MetaScheduler(IERC20(address(credit)), constants, providers, queues, greedy);
+        market.grantRole(market.METASCHEDULER_ROLE(), address(this));
+        (bool done, bytes memory answer) =
+            address(market).call{gas: 5_000_000}(abi.encodeCall(market.metaScheduleMany, (ids, to)));
+        no(done, "left out");
+        same(answer, abi.encodeWithSelector(MarketCore.OutOfGas.selector), "answer");
     }
 
     // ---------------------------------------------------------------------------------------------------------- claims

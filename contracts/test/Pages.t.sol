@@ -79,6 +79,14 @@ contract PagesTest is MarketTest {
         _has(_page(address(0), address(0), 1 << uint8(JobStatus.FAILED)), hex"03");
     }
 
+    /// @notice A job that changed hands is in the list of who requested it, but no page of that customer's has it.
+    function test_OfACustomerWhoGaveAJobAway() public {
+        jobs.grantRole(jobs.METASCHEDULER_ROLE(), address(this));
+        jobs.setCustomerAddr(ids[5], NEIGHBOUR);
+        _has(_page(CUSTOMER, address(0), 0), hex"030200");
+        _has(_page(address(0), PROVIDER, 0), hex"050302");
+    }
+
     function test_PageByPage() public view {
         JobFilter memory filter = JobFilter(CUSTOMER, address(0), 0);
         (Job[] memory page, uint256 next) = jobs.getPage(filter, 0, 3);

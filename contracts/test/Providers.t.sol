@@ -171,6 +171,36 @@ contract ProvidersTest is MarketTest {
         yes(providers.isValidForScheduling(NEWCOMER), "valid after the ban");
     }
 
+    /// @notice The fields as of version 1.2, without labels.
+    function test_FieldsOfAProvider() public {
+        _register(NEWCOMER, _prices());
+        providers.ban(NEWCOMER);
+        bytes memory none = abi.encode(address(0), _nobody().providerHardware, _nobody().providerPrices, false);
+        same(_fields(providers.providers.selector, PROVIDER), _known(PROVIDER, false), "joined");
+        same(_fields(providers.waitingApprovalProviders.selector, PROVIDER), none, "not waiting");
+        same(_fields(providers.waitingApprovalProviders.selector, NEWCOMER), _known(NEWCOMER, true), "waiting");
+        same(_fields(providers.waitingApprovalProviders.selector, STRANGER), none, "nobody waits");
+        same(_fields(providers.providers.selector, STRANGER), none, "nobody joined");
+    }
+
+    function _fields(bytes4 getter, address provider) private view returns (bytes memory fields) {
+        (, fields) = address(providers).staticcall(abi.encodeWithSelector(getter, provider));
+    }
+
+    function _known(address provider, bool banned) private pure returns (bytes memory) {
+        return abi.encode(provider, _hardware(), _prices(), banned);
+    }
+
+    function test_CountsOfJobs() public {
+        providers.grantRole(providers.METASCHEDULER_CONTRACT_ROLE(), address(this));
+        providers.incJobCount(PROVIDER);
+        yes(providers.countClaims(PROVIDER, 3), "may claim");
+        same(providers.jobCountByProvider(PROVIDER), 4, "counted");
+        providers.ban(PROVIDER);
+        no(providers.countClaims(PROVIDER, 3), "may not");
+        same(providers.getJobCount(PROVIDER), 4, "not counted");
+    }
+
     function test_BanNeedsAProvider() public {
         vm.expectRevert(abi.encodeWithSelector(ProviderManager.NoProvider.selector));
         providers.ban(NEWCOMER);
