@@ -201,7 +201,11 @@ contract JobRepository is JobStore, AccessControl {
         onlyRole(METASCHEDULER_ROLE)
         onlyExisting(_jobId)
     {
-        _change(_jobId, _records[_jobId], _records[_jobId].life, _newStatus);
+        Record storage record = _records[_jobId];
+        Life life = record.life;
+        // Once the job is cold, the time of its assignment would be the seconds that it is billed for.
+        if (JobRules.isJobCold(_newStatus)) life = life.withClock(0);
+        _change(_jobId, record, life, _newStatus);
     }
 
     /// @notice Changes who owns the job. It stays in the list of the customer who requested it.
@@ -252,7 +256,7 @@ contract JobRepository is JobStore, AccessControl {
 
     function setJobName(bytes32 _jobId, bytes32 _jobName) external onlyRole(METASCHEDULER_ROLE) onlyExisting(_jobId) {
         Record storage record = _records[_jobId];
-        DefinitionCodec.save(record.packed, DefinitionCodec.rename(DefinitionCodec.load(record.packed), _jobName));
+        _save(record, DefinitionCodec.rename(DefinitionCodec.load(record.packed), _jobName));
     }
 
     function setHasCancelRequest(bytes32 _jobId, bool _hasCancelRequest)
@@ -335,7 +339,10 @@ contract JobRepository is JobStore, AccessControl {
     function _setPacked(Record storage record, bytes32 jobName, JobDefinition calldata definition) private {
         _bound(definition.storageType, uint8(type(StorageType).max));
         _bound(definition.uses.length + definition.affinity.length, DefinitionCodec.MAX_LABELS);
-        bytes memory packed = DefinitionCodec.pack(jobName, definition);
+        _save(record, DefinitionCodec.pack(jobName, definition));
+    }
+
+    function _save(Record storage record, bytes memory packed) private {
         _bound(packed.length, DefinitionCodec.MAX_BYTES);
         DefinitionCodec.save(record.packed, packed);
     }

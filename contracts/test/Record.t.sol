@@ -197,6 +197,25 @@ contract RecordTest is MarketTest {
         same(abi.encode(jobs.get(id).definition), abi.encode(definition), "definition");
     }
 
+    /// @notice A status that a writer sets alone bills nothing: when the job was assigned is not how long it ran.
+    function test_AColdStatusAloneBillsNothing() public {
+        bytes32 id = _job(JobStatus.RUNNING);
+        _write();
+        jobs.setJobStatus(id, JobStatus.FAILED);
+        same(jobs.get(id).cost.finalCost, 0, "finalCost");
+        same(jobs.get(id).cost.maxCost, LOCKED, "maxCost");
+    }
+
+    function test_ANameThatDoesNotFit() public {
+        JobDefinition memory definition = _definition();
+        definition.batchLocationHash = string(new bytes(2038));
+        vm.prank(CUSTOMER);
+        bytes32 id = market.requestNewJob(definition, LOCKED, "", false);
+        _write();
+        vm.expectRevert(abi.encodeWithSelector(OutOfRange.selector, 2049, 0, 2048));
+        jobs.setJobName(id, "x");
+    }
+
     function test_ErrorsAndCodesAreReplaced() public {
         bytes32 id = _request();
         _write();
