@@ -51,12 +51,12 @@ contract JobRepository is JobStore, AccessControl {
     /// the job's credits would not buy a minute.
     /// @return affordable Whether they do, and so whether the job was assigned.
     /// @return costPerMinute_ Wei of credit that a minute costs.
-    /// @return assignments How often the job was assigned, modulo 256.
+    /// @return assignments How often the job was assigned, this time included.
     function assign(bytes32 _jobId, address _providerAddr, ProviderPrices calldata _prices)
         external
         onlyRole(METASCHEDULER_ROLE)
         onlyExisting(_jobId)
-        returns (bool affordable, uint256 costPerMinute_, uint8 assignments)
+        returns (bool affordable, uint256 costPerMinute_, uint16 assignments)
     {
         Record storage record = _records[_jobId];
         (uint64 gpus, uint64 mem, uint64 cpus, uint64 tasks) = DefinitionCodec.loadNumbers(record.packed);
@@ -378,7 +378,10 @@ contract JobRepository is JobStore, AccessControl {
         bool capped = allowance != type(uint256).max;
         life = life.withFlag(LifeWord.DELEGATE, authority).withFlag(LifeWord.CAPPED, capped);
         if (!capped) return life;
-        record.more.delegateAllowance = allowance.toUint96();
+        _bound(allowance, type(uint96).max);
+        // Cannot truncate: bounded.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        record.more.delegateAllowance = uint96(allowance);
         return life.withFlag(LifeWord.MORE, true);
     }
 

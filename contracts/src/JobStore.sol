@@ -172,13 +172,13 @@ abstract contract JobStore is IJobRepository {
         return _records[_jobId].providerAddr;
     }
 
-    /// @notice The job's provider, and how often the job was assigned, modulo 256.
-    function assignmentOf(bytes32 _jobId) external view returns (address provider, uint8 assignments) {
+    /// @notice The job's provider, and how often the job was assigned.
+    function assignmentOf(bytes32 _jobId) external view returns (address provider, uint16 assignments) {
         return (_records[_jobId].providerAddr, _records[_jobId].life.assignments());
     }
 
     /// @notice Whether a queue's entry of that assignment still says something to that provider.
-    function isQueued(bytes32 _jobId, QueueKind kind, address _providerAddr, uint8 assignments)
+    function isQueued(bytes32 _jobId, QueueKind kind, address _providerAddr, uint16 assignments)
         external
         view
         returns (bool)

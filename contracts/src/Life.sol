@@ -8,8 +8,8 @@ import {JobStatus, OutOfRange} from "./Types.sol";
 ///
 ///     8     status
 ///     8     flags
-///     8     assignments: how often the job was assigned, modulo 256: tells an assignment's queue entries from older
-/// ones 40    blockNumberStateChange
+///     16    assignments: how often the job was assigned: tells an assignment's queue entries from older ones
+///     32    blockNumberStateChange
 ///     32    previous: the number of the customer's job before this one; 0: none
 ///     32    submit, unix seconds, as the next three; 0: not yet
 ///     32    start
@@ -46,7 +46,7 @@ library LifeWord {
 
     uint256 private constant FLAGS = 8;
     uint256 private constant ASSIGNMENTS = 16;
-    uint256 private constant BLOCK = 24;
+    uint256 private constant BLOCK = 32;
     uint256 private constant PREVIOUS = 64;
     uint256 private constant SUBMIT = 96;
     uint256 private constant START = 128;
@@ -64,12 +64,12 @@ library LifeWord {
         return Life.unwrap(life) & flag << FLAGS != 0;
     }
 
-    function assignments(Life life) internal pure returns (uint8) {
-        return uint8(_get(life, ASSIGNMENTS, 8));
+    function assignments(Life life) internal pure returns (uint16) {
+        return uint16(_get(life, ASSIGNMENTS, 16));
     }
 
     function blockNumberStateChange(Life life) internal pure returns (uint256) {
-        return _get(life, BLOCK, 40);
+        return _get(life, BLOCK, 32);
     }
 
     function previous(Life life) internal pure returns (uint256) {
@@ -107,13 +107,13 @@ library LifeWord {
         return Life.wrap(on ? Life.unwrap(life) | bits : Life.unwrap(life) & ~bits);
     }
 
-    /// @dev Modulo 256.
+    /// @dev Reverts rather than count from 0 again, which would bring stale queue entries back to life.
     function withOneMoreAssignment(Life life) internal pure returns (Life) {
-        return _set(life, ASSIGNMENTS, 8, (uint256(life.assignments()) + 1) % 256);
+        return _set(life, ASSIGNMENTS, 16, uint256(life.assignments()) + 1);
     }
 
     function withBlockNumberStateChange(Life life, uint256 value) internal pure returns (Life) {
-        return _set(life, BLOCK, 40, value);
+        return _set(life, BLOCK, 32, value);
     }
 
     function withPrevious(Life life, uint256 value) internal pure returns (Life) {

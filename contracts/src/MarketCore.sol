@@ -11,7 +11,7 @@ import {IProviderJobQueues} from "./interfaces/IProviderJobQueues.sol";
 import {IProviderManager} from "./interfaces/IProviderManager.sol";
 import {JobState, LifeWord} from "./Life.sol";
 import {JobRules} from "./libraries/JobRules.sol";
-import {JobDefinition, JobRequest, JobStatus, ProviderPrices, QueueKind, Settings} from "./Types.sol";
+import {JobDefinition, JobRequest, JobStatus, OutOfRange, ProviderPrices, QueueKind, Settings} from "./Types.sol";
 
 /// @title The steps of the market, each of which MetaScheduler offers for one job and for many
 /// @dev A job's record is written before its credits move, so that a credit that calls back finds every job as it is;
@@ -125,6 +125,14 @@ abstract contract MarketCore {
 
     // ----------------------------------------------------------------------------------------------------- a purchase
 
+    /// @dev Credits to lock for a job that has locked some before: at least so many, in all at most what its record
+    /// holds.
+    function _checkAmount(uint256 amount, uint256 least, uint256 lockedBefore) internal pure {
+        if (amount < least) revert InsufficientFunds(amount, least);
+        uint256 most = type(uint96).max - lockedBefore;
+        if (amount > most) revert OutOfRange(amount, least, most);
+    }
+
     /// @dev Takes what jobs lock, all at once.
     function _lock(uint256 amount) internal {
         if (amount != 0) _collect(msg.sender, amount);
@@ -161,7 +169,7 @@ abstract contract MarketCore {
             if (request.key != 0) jobIds[i] = jobOfKey(msg.sender, request.key);
             if (jobIds[i] != 0) continue;
             uint256 locked = request.lockedCredits;
-            if (locked < minimum) revert InsufficientFunds(locked, minimum);
+            _checkAmount(locked, minimum, 0);
             total += locked;
             jobIds[i] = _open(
                 request.definition, locked, request.jobName, request.delegateSpendingAuthority, request.delegateCap
@@ -177,7 +185,7 @@ abstract contract MarketCore {
     function _assign(bytes32 _jobId, address _providerAddr) internal {
         (bool valid, ProviderPrices memory prices) = providerManager.getOffer(_providerAddr);
         if (!valid) revert ProviderNotJoined();
-        (bool affordable, uint256 minuteCost, uint8 assignments) = jobs.assign(_jobId, _providerAddr, prices);
+        (bool affordable, uint256 minuteCost, uint16 assignments) = jobs.assign(_jobId, _providerAddr, prices);
         if (!affordable) revert InsufficientFunds(jobs.getState(_jobId).maxCost, minuteCost);
         providerJobQueues.push(_providerAddr, QueueKind.CLAIMABLE, _jobId, assignments);
     }
@@ -193,13 +201,17 @@ abstract contract MarketCore {
                 (valid, prices) = providerManager.getOffer(known);
             }
             if (!valid) continue;
-            try jobs.assign(_jobIds[i], known, prices) returns (bool affordable, uint256, uint8 assignments) {
+            try jobs.assign(_jobIds[i], known, prices) returns (bool affordable, uint256, uint16 assignments) {
                 if (affordable) providerJobQueues.push(known, QueueKind.CLAIMABLE, _jobIds[i], assignments);
             } catch (bytes memory reason) {
-                // Without a reason it ran out of gas: then so shall the whole.
-                if (reason.length == 0) revert OutOfGas();
+                _requireReason(reason);
             }
         }
+    }
+
+    /// @dev What was called and gave no reason ran out of gas: then so shall the whole.
+    function _requireReason(bytes memory reason) internal pure {
+        if (reason.length == 0) revert OutOfGas();
     }
 
     /// @dev The caller takes up to `count` jobs. A provider that was banned or removed after the assignment hands them
@@ -298,8 +310,7 @@ abstract contract MarketCore {
     /// @dev Takes credits of `payer` for a job, at least a minute's worth: nobody can busy a provider for nothing.
     function _topUp(bytes32 _jobId, JobState memory job, address payer, uint256 amount, bool delegated) internal {
         _checkTopable(job.life.status());
-        uint256 least = Math.max(job.costPerMinute, 1);
-        if (amount < least) revert InsufficientFunds(amount, least);
+        _checkAmount(amount, Math.max(job.costPerMinute, 1), job.maxCost);
         jobs.addCredits(_jobId, amount, delegated);
         if (!job.life.has(LifeWord.IN_TOP_UP_QUEUE)) _queue(_jobId, job, QueueKind.TOP_UP);
         emit JobToppedUp(_jobId, payer, job.providerAddr, amount);

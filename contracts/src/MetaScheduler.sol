@@ -55,8 +55,7 @@ contract MetaScheduler is MarketCore, AccessControl {
         bool _delegateSpendingAuthority
     ) external returns (bytes32) {
         if (!enableRequestNewJob) revert NewJobRequestDisabled();
-        uint256 minimum = constants.minimumAmount();
-        if (_lockedCredits < minimum) revert InsufficientFunds(_lockedCredits, minimum);
+        _checkAmount(_lockedCredits, constants.minimumAmount(), 0);
         _lock(_lockedCredits);
         return _open(_definition, _lockedCredits, _jobName, _delegateSpendingAuthority, type(uint256).max);
     }
@@ -190,15 +189,15 @@ contract MetaScheduler is MarketCore, AccessControl {
         _report(_jobId, _nextJobStatus, _jobDurationSecond, 1 seconds, _lastError, _exitCode);
     }
 
-    /// @notice The caller reports on many of its jobs, in seconds. Leaves out what is another's and what the job's
-    /// status does not allow any more.
+    /// @notice The caller reports on many of its jobs, in seconds. Leaves out what is another's or nobody's, and what
+    /// the job's status does not allow any more.
     function providerSetJobStatuses(JobReport[] calldata _reports) external {
         Settings memory settings = constants.all();
         Earnings memory earned;
         for (uint256 i = 0; i < _reports.length; i++) {
             JobReport calldata report = _reports[i];
             JobStatus next = _jobStatus(report.status);
-            JobState memory job = jobs.getState(report.jobId);
+            JobState memory job = _stateIfAny(report.jobId);
             if (
                 msg.sender != job.providerAddr || next < JobStatus.RUNNING
                     || !JobRules.isAllowed(job.life.status(), next)
@@ -293,6 +292,15 @@ contract MetaScheduler is MarketCore, AccessControl {
         uint256 durationSecond;
         uint256 unit;
         int64 exitCode;
+    }
+
+    /// @dev Zeros for an unknown id.
+    function _stateIfAny(bytes32 _jobId) private view returns (JobState memory job) {
+        try jobs.getState(_jobId) returns (JobState memory found) {
+            return found;
+        } catch (bytes memory reason) {
+            _requireReason(reason);
+        }
     }
 
     function _report(

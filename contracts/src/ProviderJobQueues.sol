@@ -96,7 +96,7 @@ contract ProviderJobQueues is IProviderJobQueues, Ownable {
         jobIds = new bytes32[](scan);
         uint256 found;
         for (next = position + scan; position < next; position++) {
-            (bytes32 jobId, uint8 assignments) = ring.entry(position);
+            (bytes32 jobId, uint16 assignments) = ring.entry(position);
             if (jobs.isQueued(jobId, kind, _providerAddr, assignments)) jobIds[found++] = jobId;
         }
         _shorten(jobIds, found);
@@ -130,7 +130,7 @@ contract ProviderJobQueues is IProviderJobQueues, Ownable {
     }
 
     /// @notice Appends a job of the provider's, by that assignment of it.
-    function push(address _providerAddr, QueueKind kind, bytes32 _jobId, uint8 assignments) external onlyOwner {
+    function push(address _providerAddr, QueueKind kind, bytes32 _jobId, uint16 assignments) external onlyOwner {
         _rings[_providerAddr][kind].push(_jobId, assignments);
     }
 
@@ -148,7 +148,7 @@ contract ProviderJobQueues is IProviderJobQueues, Ownable {
 
     /// @dev A job in a stranger's queue would never be taken.
     function _push(address _providerAddr, QueueKind kind, bytes32 _jobId) private {
-        (address provider, uint8 assignments) = jobs.assignmentOf(_jobId);
+        (address provider, uint16 assignments) = jobs.assignmentOf(_jobId);
         if (provider != _providerAddr) revert NoJob();
         _rings[_providerAddr][kind].push(_jobId, assignments);
     }
@@ -168,7 +168,7 @@ contract ProviderJobQueues is IProviderJobQueues, Ownable {
         uint256 end = ring.end;
         uint256 position = ring.begin;
         for (; position < end && found < count && skipped < MAX_SKIPPED; position++) {
-            (bytes32 jobId, uint8 assignments) = ring.entry(position);
+            (bytes32 jobId, uint16 assignments) = ring.entry(position);
             if (jobs.isQueued(jobId, kind, _providerAddr, assignments)) jobIds[found++] = jobId;
             else skipped++;
         }

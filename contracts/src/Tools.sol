@@ -24,8 +24,9 @@ contract Tools {
         return JobRules.isTopable(_jobStatus);
     }
 
+    /// @notice Whether a job can be bought, whatever its name.
     function isJobDefinitionValid(JobDefinition calldata _jobDefinition) external pure returns (bool valid) {
-        (valid,) = JobRules.checkDefinition("", _jobDefinition);
+        (valid,) = JobRules.checkDefinition(bytes32(type(uint256).max), _jobDefinition);
     }
 
     /// @notice Whole minutes that an amount buys.

@@ -6,7 +6,6 @@ import {IJobRepository} from "../src/interfaces/IJobRepository.sol";
 import {MarketCore} from "../src/MarketCore.sol";
 import {MetaScheduler} from "../src/MetaScheduler.sol";
 import {ProviderJobQueues} from "../src/ProviderJobQueues.sol";
-import {JobStore} from "../src/JobStore.sol";
 import {MarketTest} from "./utils/Market.sol";
 import {Vm} from "./utils/Vm.sol";
 import "../src/Types.sol";
@@ -266,10 +265,15 @@ contract BatchTest is MarketTest {
         IJobRepository greedy = IJobRepository(address(new Greedy()));
         market = new MetaScheduler(IERC20(address(credit)), constants, providers, queues, greedy);
         market.grantRole(market.METASCHEDULER_ROLE(), address(this));
-        (bool done, bytes memory answer) =
-            address(market).call{gas: 5_000_000}(abi.encodeCall(market.metaScheduleMany, (ids, to)));
-        no(done, "left out");
-        same(answer, abi.encodeWithSelector(MarketCore.OutOfGas.selector), "answer");
+        bytes[2] memory calls = [
+            abi.encodeCall(market.metaScheduleMany, (ids, to)),
+            abi.encodeCall(market.providerSetJobStatuses, (_reports(ids, JobStatus.FINISHED, 0)))
+        ];
+        for (uint256 i = 0; i < calls.length; i++) {
+            (bool done, bytes memory answer) = address(market).call{gas: 5_000_000}(calls[i]);
+            no(done, "left out");
+            same(answer, abi.encodeWithSelector(MarketCore.OutOfGas.selector), "answer");
+        }
     }
 
     // ---------------------------------------------------------------------------------------------------------- claims
@@ -326,8 +330,9 @@ contract BatchTest is MarketTest {
         bytes32 pending = _request();
         _set(ids[1], JobStatus.FAILED, 0);
         _pass(60);
-        bytes32[] memory all = new bytes32[](5);
-        (all[0], all[1], all[2], all[3], all[4]) = (ids[0], ids[1], ids[2], pending, ids[0]);
+        bytes32[] memory all = new bytes32[](6);
+        (all[0], all[1], all[2], all[3], all[4]) = (bytes32(uint256(99)), ids[0], ids[1], ids[2], pending);
+        all[5] = ids[0];
         _report(_reports(all, JobStatus.FINISHED, 60));
         _isIn(ids[0], JobStatus.FINISHED);
         _isIn(ids[1], JobStatus.FAILED);
@@ -345,9 +350,6 @@ contract BatchTest is MarketTest {
         vm.expectRevert(abi.encodeWithSelector(OutOfRange.selector, 9, 0, 8));
         JobReport[] memory wrong = new JobReport[](1);
         wrong[0].status = 9;
-        _report(wrong);
-        wrong[0] = JobReport(bytes32(uint256(77)), 5, 0, "", 0);
-        vm.expectRevert(abi.encodeWithSelector(JobStore.InvalidJob.selector));
         _report(wrong);
     }
 

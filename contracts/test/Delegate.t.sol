@@ -128,7 +128,7 @@ contract DelegateTest is MarketTest {
     function test_ACapBeyondAllCreditsIsRefusedWithAReason() public {
         bytes32 id = _short(true, ANY);
         uint256 large = uint256(type(uint96).max) + 1;
-        vm.expectRevert(abi.encodeWithSignature("SafeCastOverflowedUintDowncast(uint8,uint256)", 96, large));
+        vm.expectRevert(abi.encodeWithSelector(OutOfRange.selector, large, 0, type(uint96).max));
         _cap(id, large);
     }
 

@@ -145,6 +145,33 @@ contract LifeTest is MarketTest {
         market.requestNewJob(definition, LOCKED, "", false);
     }
 
+    /// @notice The name takes some of the room: what the tool calls valid can be bought with any name.
+    function test_TheToolLeavesRoomForAnyName() public {
+        Tools tools = new Tools();
+        JobDefinition memory definition = _definition();
+        bytes memory hash = new bytes(2100);
+        uint256 refusedOnly;
+        for (uint256 length = 1900; length < hash.length; length++) {
+            assembly ("memory-safe") {
+                mstore(hash, length)
+            }
+            definition.batchLocationHash = string(hash);
+            bool valid = tools.isJobDefinitionValid(definition);
+            yes(valid == _canBuy(definition, bytes32(type(uint256).max)), "with the longest name");
+            if (!valid && _canBuy(definition, "")) refusedOnly++;
+            assembly ("memory-safe") {
+                mstore(hash, 2100)
+            }
+        }
+        same(refusedOnly, 32, "with a shorter name more fits");
+    }
+
+    function _canBuy(JobDefinition memory definition, bytes32 name) private returns (bool done) {
+        bytes memory request = abi.encodeCall(market.requestNewJob, (definition, 1000, name, false));
+        vm.prank(CUSTOMER);
+        (done,) = address(market).call(request);
+    }
+
     function test_TheLargestDefinitionIsCheapToClaimAndRead() public {
         JobDefinition memory definition = _definition();
         definition.uses = new Label[](1);
@@ -191,6 +218,19 @@ contract LifeTest is MarketTest {
         vm.expectRevert(abi.encodeWithSelector(MarketCore.InsufficientFunds.selector, 999, 1000));
         _request(999);
         _request(1000);
+    }
+
+    function test_RequestRefusesMoreThanAJobCanLock() public {
+        uint256 most = type(uint96).max;
+        bytes memory refused = abi.encodeWithSelector(OutOfRange.selector, most + 1, constants.minimumAmount(), most);
+        vm.expectRevert(refused);
+        _request(most + 1);
+        JobRequest[] memory requests = new JobRequest[](2);
+        requests[0] = JobRequest(_definition(), LOCKED, "job", false, 0, 0);
+        requests[1] = JobRequest(_definition(), most + 1, "job", false, 0, 0);
+        vm.expectRevert(refused);
+        vm.prank(CUSTOMER);
+        market.requestNewJobs(requests);
     }
 
     function test_RequestRefusesMoreThanTheAllowance() public {

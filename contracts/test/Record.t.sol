@@ -257,7 +257,7 @@ contract LifeWordTest is Check {
 
     function _highest(uint256 field) private pure returns (uint256) {
         if (field == 0) return 8;
-        return field == 2 ? type(uint40).max : type(uint32).max;
+        return field == 1 ? type(uint16).max : type(uint32).max;
     }
 
     /// @dev Any word whose status is one.
@@ -290,11 +290,20 @@ contract LifeWordTest is Check {
         }
     }
 
-    function testFuzz_AssignmentsCountModulo256(uint256 word) public pure {
-        Life life = _any(word);
+    function testFuzz_AssignmentsCount(uint256 word) public pure {
+        Life life = _any(word & ~uint256(1 << 16));
         uint256[9] memory expected = _fields(life);
-        expected[1] = (expected[1] + 1) % 256;
+        expected[1]++;
         same(abi.encode(_fields(life.withOneMoreAssignment())), abi.encode(expected), "fields");
+    }
+
+    function test_AssignmentsDoNotStartAnew() public {
+        vm.expectRevert(abi.encodeWithSelector(OutOfRange.selector, 1 << 16, 0, type(uint16).max));
+        this.assign(Life.wrap(0xffff << 16));
+    }
+
+    function assign(Life life) external pure returns (Life) {
+        return life.withOneMoreAssignment();
     }
 
     function test_WhatDoesNotFitIsRefused() public {

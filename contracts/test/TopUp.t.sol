@@ -98,6 +98,21 @@ contract TopUpTest is MarketTest {
     }
 
     /// @notice Who tops up another's job pays, and the job's customer gets what is left.
+    function test_TopUpBeyondAllCreditsIsRefusedWithAReason() public {
+        bytes32 id = _job(JobStatus.RUNNING);
+        uint256 most = type(uint96).max - LOCKED;
+        uint256[2] memory amounts = [most + 1, type(uint256).max];
+        for (uint256 i = 0; i < 2; i++) {
+            vm.expectRevert(abi.encodeWithSelector(OutOfRange.selector, amounts[i], PER_MINUTE, most));
+            _topUp(id, amounts[i]);
+        }
+        _fund(CUSTOMER, most);
+        _topUp(id, most);
+        same(jobs.get(id).cost.maxCost, type(uint96).max, "all that a job can lock");
+        _set(id, JobStatus.PANICKED, 0);
+        same(credit.balanceOf(CUSTOMER), 10 * LOCKED + most, "refunded");
+    }
+
     function test_TopUpByAnybody() public {
         bytes32 id = _job(JobStatus.RUNNING);
         _fund(STRANGER, LOCKED);

@@ -45,7 +45,7 @@ interface IJobRepository {
     ) external returns (bytes32);
     function assign(bytes32 _jobId, address _providerAddr, ProviderPrices memory _prices)
         external
-        returns (bool affordable, uint256 costPerMinute_, uint8 assignments);
+        returns (bool affordable, uint256 costPerMinute_, uint16 assignments);
     function release(bytes32 _jobId) external;
     function claim(bytes32 _jobId) external returns (JobState memory, bytes memory encodedDefinition);
     function start(bytes32 _jobId) external;
@@ -64,8 +64,8 @@ interface IJobRepository {
     function costPerMinute(bytes32 _jobId) external view returns (uint256);
     function delegateAllowance(bytes32 _jobId) external view returns (uint256);
     function providerOf(bytes32 _jobId) external view returns (address);
-    function assignmentOf(bytes32 _jobId) external view returns (address provider, uint8 assignments);
-    function isQueued(bytes32 _jobId, QueueKind kind, address _providerAddr, uint8 assignments)
+    function assignmentOf(bytes32 _jobId) external view returns (address provider, uint16 assignments);
+    function isQueued(bytes32 _jobId, QueueKind kind, address _providerAddr, uint16 assignments)
         external
         view
         returns (bool);

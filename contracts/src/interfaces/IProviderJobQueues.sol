@@ -11,7 +11,7 @@ interface IProviderJobQueues {
     function popNextCancellingJob(address _providerAddr) external returns (bytes32 jobId);
     function pushTopUpJob(address _providerAddr, bytes32 _jobId) external;
     function popNextTopUpJob(address _providerAddr) external returns (bytes32 jobId);
-    function push(address _providerAddr, QueueKind kind, bytes32 _jobId, uint8 assignments) external;
+    function push(address _providerAddr, QueueKind kind, bytes32 _jobId, uint16 assignments) external;
     function pop(address _providerAddr, QueueKind kind, uint256 count) external returns (bytes32[] memory jobIds);
     function drop(address _providerAddr, QueueKind kind) external;
 

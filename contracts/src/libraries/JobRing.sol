@@ -2,11 +2,10 @@
 pragma solidity 0.8.37;
 
 /// @title A first-in-first-out queue of small entries, four a word
-/// @notice An entry is a job's id and the count of its assignments (modulo 256): 7 bytes and 1. A job that leaves the
-/// queue from the middle stays in its place as a stale entry, which the reader recognises and skips; the queue only
-/// counts it
-/// out. Once nothing live is left, the positions start anew, so that words are written over, which costs a quarter of
-/// new ones.
+/// @notice An entry is a job's id and the count of its assignments: 6 bytes and 2. A job that leaves the queue from the
+/// middle stays in its place as a stale entry, which the reader recognises and skips; the queue only counts it out.
+/// Once nothing live is left, the positions start anew, so that words are written over, which costs a quarter of new
+/// ones.
 library JobRing {
     /// @notice There is nothing to take.
     error Empty();
@@ -29,23 +28,23 @@ library JobRing {
     uint256 private constant LANES = 4;
 
     /// @notice Appends an entry.
-    function push(Ring storage ring, bytes32 jobId, uint8 assignments) internal {
+    function push(Ring storage ring, bytes32 jobId, uint16 assignments) internal {
         uint256 id = uint256(jobId);
-        if (id == 0 || id > type(uint56).max) revert OutOfBounds();
+        if (id == 0 || id > type(uint48).max) revert OutOfBounds();
         (uint64 begin, uint64 end, uint64 live) = (ring.begin, ring.end, ring.live);
         if (end == 0) (begin, end) = (START, START);
         uint256 shift = _shift(end);
         uint256 word = ring.words[end / LANES];
-        ring.words[end / LANES] = word & ~(uint256(type(uint64).max) << shift) | (id << 8 | assignments) << shift;
+        ring.words[end / LANES] = word & ~(uint256(type(uint64).max) << shift) | (id << 16 | assignments) << shift;
         (ring.begin, ring.end, ring.live) = (begin, end + 1, live + 1);
     }
 
     /// @notice The entry at a position between begin and end.
-    function entry(Ring storage ring, uint256 position) internal view returns (bytes32 jobId, uint8 assignments) {
+    function entry(Ring storage ring, uint256 position) internal view returns (bytes32 jobId, uint16 assignments) {
         uint64 lane = uint64(ring.words[position / LANES] >> _shift(position));
-        // The lowest byte is meant.
+        // The lowest two bytes are meant.
         // forge-lint: disable-next-line(unsafe-typecast)
-        return (bytes32(uint256(lane >> 8)), uint8(lane));
+        return (bytes32(uint256(lane >> 16)), uint16(lane));
     }
 
     /// @notice Puts the beginning at a position between begin and end; so many live entries came before it.

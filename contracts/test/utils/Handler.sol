@@ -403,7 +403,7 @@ contract Handler is Market {
         if (what < 28) return (address(jobs), _forbiddenOfJobs(id, what - 14, argument));
         if (what < 33) {
             bytes[5] memory calls = [
-                abi.encodeCall(queues.push, (staff[argument % 3], QueueKind(argument % 3), id, uint8(argument))),
+                abi.encodeCall(queues.push, (staff[argument % 3], QueueKind(argument % 3), id, uint16(argument))),
                 abi.encodeCall(queues.pop, (staff[argument % 3], QueueKind(argument % 3), 1)),
                 abi.encodeCall(queues.drop, (staff[argument % 3], QueueKind(argument % 3))),
                 abi.encodeCall(queues.pushTopUpJob, (provider, id)),
