@@ -14,7 +14,9 @@ contract Handler is Market {
         JobStatus status;
         address customer;
         uint256 price;
+        uint256 assigned;
         uint256 start;
+        bool authority;
         uint256 capLeft;
         /// @dev Once cold, the whole job.
         bytes32 digest;
@@ -45,26 +47,28 @@ contract Handler is Market {
         minted = credit.totalSupply();
         owned[CUSTOMER] = minted;
         _join(staff[2]);
-        _register(staff[2], ProviderPrices(3, 7, 1));
+        _register(staff[2], ProviderPrices(3e15 + 1, 7e15 + 3, 1e15 + 7));
     }
 
     // ----------------------------------------------------------------------------------------------------- purchases
 
-    function buy(uint256 who, uint256 locked, bool delegate) external {
+    function buy(uint256 who, uint256 locked, bool delegate, uint256 steps) external {
+        if (hot.length > 20) return;
         address customer = customers[who % 3];
-        locked = within(locked, constants.minimumAmount(), constants.minimumAmount() + 200 * PER_MINUTE);
+        locked = constants.minimumAmount() + _upTo(200 * PER_MINUTE, locked);
         _give(customer, locked);
         vm.prank(customer);
-        _bought(customer, market.requestNewJob(_definition(), locked, "", delegate), locked, ANY);
-        _observe();
+        _bought(customer, market.requestNewJob(_definition(), locked, "", delegate), locked, delegate, ANY);
+        _advance(steps);
     }
 
-    function buyMany(uint256 who, uint256 locked, uint8[3] memory keys, uint96 cap) external {
+    function buyMany(uint256 who, uint256 locked, uint8[3] memory keys, uint256 cap, uint256 steps) external {
+        if (hot.length > 20) return;
         address customer = customers[who % 3];
-        locked = within(locked, constants.minimumAmount(), constants.minimumAmount() + 50 * PER_MINUTE);
+        locked = constants.minimumAmount() + _upTo(50 * PER_MINUTE, locked);
         JobRequest[] memory requests = new JobRequest[](3);
         for (uint256 i = 0; i < 3; i++) {
-            uint256 capOf = i == 0 ? ANY : cap % (100 * PER_MINUTE);
+            uint256 capOf = i == 0 ? ANY : _upTo(2 * _slice(PER_MINUTE), cap);
             requests[i] = JobRequest(_definition(), locked, "job", i > 0, capOf, bytes32(uint256(keys[i] % 8)));
         }
         uint256 before = jobs.jobIdCounter();
@@ -79,15 +83,46 @@ contract Handler is Market {
             }
             if (uint256(ids[i]) <= before) breach[2] = "a purchase without a job";
             if (requests[i].key != 0) jobOfKey[customer][requests[i].key] = ids[i];
-            _bought(customer, ids[i], locked, requests[i].delegateCap);
+            _bought(customer, ids[i], locked, i > 0, requests[i].delegateCap);
         }
-        _observe();
+        _advance(steps);
     }
 
-    function _bought(address customer, bytes32 id, uint256 locked, uint256 cap) private {
-        ghosts[id] = Ghost(JobStatus.PENDING, customer, 0, 0, cap, 0);
+    /// @dev Most jobs get somewhere: the latest one is assigned, claimed and started, or only some of it.
+    function _advance(uint256 steps) private {
+        _observe();
+        if (hot.length == 0) return;
+        bytes32 id = hot[hot.length - 1];
+        address provider = staff[(steps >> 8) % 3];
+        for (uint256 i = 0; i < steps % 8; i++) {
+            JobStatus status = ghosts[id].status;
+            if (status == JobStatus.PENDING) {
+                if (!_canAssign(id, provider)) return;
+                _schedule(id, provider);
+            } else if (status == JobStatus.META_SCHEDULED) {
+                vm.prank(jobs.providerOf(id));
+                market.claimNextJobs(4);
+            } else if (status == JobStatus.SCHEDULED) {
+                _set(id, JobStatus.RUNNING, 0);
+            }
+            _observe();
+        }
+    }
+
+    function _canAssign(bytes32 id, address provider) private view returns (bool) {
+        uint256 price = tools.convertDurationToCredit(_definition(), providers.getProviderPrices(provider), 1);
+        return providers.isValidForScheduling(provider) && price <= jobs.get(id).cost.maxCost;
+    }
+
+    function _bought(address customer, bytes32 id, uint256 locked, bool authority, uint256 cap) private {
+        ghosts[id] = Ghost(JobStatus.PENDING, customer, 0, 0, 0, authority, cap, 0);
         hot.push(id);
         owned[customer] -= locked;
+    }
+
+    /// @dev A number up to `most`, mostly a large one: forge likes small ones, with which little happens.
+    function _upTo(uint256 most, uint256 seed) private pure returns (uint256) {
+        return most - within(seed, 0, most);
     }
 
     function _give(address who, uint256 amount) internal {
@@ -102,8 +137,7 @@ contract Handler is Market {
         (bytes32 id, bool found) = _pick(seed, JobStatus.PENDING);
         if (!found) return;
         address provider = staff[to % 3];
-        uint256 price = tools.convertDurationToCredit(_definition(), providers.getProviderPrices(provider), 1);
-        bool possible = providers.isValidForScheduling(provider) && price <= jobs.get(id).cost.maxCost;
+        bool possible = _canAssign(id, provider);
         vm.prank(SCHEDULER);
         (bool done,) = address(market).call(abi.encodeCall(market.metaSchedule, (id, provider)));
         if (done && !possible) breach[6] = "assigned what buys no minute, or to whom may have nothing";
@@ -152,11 +186,13 @@ contract Handler is Market {
         _observe();
     }
 
-    function timeout(uint256 seed) external {
+    function timeout(uint256 seed, uint256 wait) external {
         (bytes32 id, bool found) = _pick(seed, JobStatus.META_SCHEDULED);
         if (!found) return;
-        _pass(constants.claimJobTimeout());
-        market.timeoutJob(id);
+        _pass(within(wait, 0, 2 * constants.claimJobTimeout()));
+        bool late = _now() >= ghosts[id].assigned + constants.claimJobTimeout();
+        (bool done,) = address(market).call(abi.encodeCall(market.timeoutJob, (id)));
+        if (done != late) breach[3] = "taken from a provider that had time, or not from one that had none";
         _observe();
     }
 
@@ -183,21 +219,28 @@ contract Handler is Market {
         _observe();
     }
 
-    /// @notice A provider reports on all jobs at once, also on others'.
+    /// @notice A provider reports on all jobs at once, also on others'; mostly that they run.
     function report(uint256 who, uint8 status, uint16 time) external {
         JobReport[] memory reports = new JobReport[](hot.length);
         for (uint256 i = 0; i < reports.length; i++) {
-            reports[i] = JobReport(hot[i], uint8(within(status, 3, 8)), time, "", 0);
+            uint8 next = status % 4 == i % 4 ? uint8(within(status + i, 4, 8)) : uint8(JobStatus.RUNNING);
+            reports[i] = JobReport(hot[i], next, time, "", 0);
         }
         vm.prank(staff[who % 3]);
         market.providerSetJobStatuses(reports);
         _observe();
     }
 
-    function fail(uint256 seed, bool claimed) external {
+    /// @notice A provider reports any status of a job that has not run.
+    function misreport(uint256 seed, bool claimed, uint8 status) external {
         (bytes32 id, bool found) = _pick(seed, claimed ? JobStatus.SCHEDULED : JobStatus.META_SCHEDULED);
         if (!found) return;
-        _set(id, JobStatus.FAILED, 1);
+        JobStatus to = JobStatus(within(status, 0, 8));
+        bool expected = to >= JobStatus.RUNNING && _mayFollow(ghosts[id].status, to);
+        address provider = jobs.providerOf(id);
+        vm.prank(provider);
+        (bool done,) = address(market).call(abi.encodeCall(market.providerSetJobStatus, (id, uint8(to), 1, "", 0)));
+        if (done != expected) breach[3] = "a status that a provider may not report, or may";
         _observe();
     }
 
@@ -211,43 +254,31 @@ contract Handler is Market {
         _observe();
     }
 
-    function panic(uint256 seed, bool byProvider) external {
+    /// @notice A panic by one of those who may always, by the customer (free before a claim, billed by the chain's
+    /// clock while the job runs), or by anybody, which is for forgotten jobs alone.
+    function panic(uint256 seed, uint256 by) external {
         (bytes32 id, bool found) = _pickHot(seed);
         if (!found) return;
-        address provider = jobs.providerOf(id);
-        vm.prank(byProvider && provider != address(0) ? provider : SCHEDULER);
-        market.panicJob(id, "lost");
-        _observe();
-        if (jobs.get(id).cost.finalCost != 0) breach[6] = "a lost job was billed";
-    }
-
-    /// @notice The customer's panic: free before a claim, billed by the chain's clock while it runs, unless the
-    /// provider has forgotten the job.
-    function panicByCustomer(uint256 seed) external {
-        (bytes32 id, bool found) = _pickHot(seed);
-        if (!found) return;
-        JobStatus status = ghosts[id].status;
+        Ghost storage ghost = ghosts[id];
+        JobStatus status = ghost.status;
         bool forgotten = _isForgotten(id);
-        vm.prank(ghosts[id].customer);
-        (bool done,) = address(market).call(abi.encodeCall(market.panicJob, (id, "mine")));
-        if (done != (status != JobStatus.SCHEDULED || forgotten)) breach[6] = "a customer's panic of a claimed job";
-        if (done && status == JobStatus.RUNNING) {
-            uint256 time = _max(_now() - ghosts[id].start, 60 * constants.cancellationFeeMinute());
-            uint256 bill = _min(time * ghosts[id].price / 60, jobs.get(id).cost.maxCost);
-            if (jobs.get(id).cost.finalCost != (forgotten ? 0 : bill)) breach[6] = "a customer's panic's bill";
+        bool expected = true;
+        // Mostly the attacker: what a panic ends is lost to all other steps.
+        address caller = ATTACKER;
+        if (by % 8 < 3) caller = [SCHEDULER, jobs.providerOf(id), ghost.customer][by % 8];
+        if (caller == address(0)) caller = SCHEDULER;
+        if (caller == ATTACKER) expected = forgotten;
+        if (caller == ghost.customer) expected = status != JobStatus.SCHEDULED || forgotten;
+        vm.prank(caller);
+        (bool done,) = address(market).call(abi.encodeCall(market.panicJob, (id, "lost")));
+        if (done != expected) breach[6] = "who may panic";
+        uint256 bill;
+        if (caller == ghost.customer && status == JobStatus.RUNNING && !forgotten) {
+            uint256 time = _max(_now() - ghost.start, 60 * constants.cancellationFeeMinute());
+            bill = _min(time * ghost.price / 60, jobs.get(id).cost.maxCost);
         }
+        if (done && jobs.get(id).cost.finalCost != bill) breach[6] = "a panic's bill";
         _observe();
-    }
-
-    function panicByAnybody(uint256 seed) external {
-        (bytes32 id, bool found) = _pickHot(seed);
-        if (!found) return;
-        bool forgotten = _isForgotten(id);
-        vm.prank(ATTACKER);
-        (bool done,) = address(market).call(abi.encodeCall(market.panicJob, (id, "whose?")));
-        if (done != forgotten) breach[6] = "a stranger's panic";
-        _observe();
-        if (done && jobs.get(id).cost.finalCost != 0) breach[6] = "a forgotten job was billed";
     }
 
     /// @dev Whether the job's provider has been silent for so long that anybody may end the job.
@@ -264,10 +295,10 @@ contract Handler is Market {
     // -------------------------------------------------------------------------------------------------------- top-ups
 
     function topUp(uint256 seed, uint256 who, uint256 amount) external {
-        (bytes32 id, bool found) = _pickHot(seed);
+        (bytes32 id, bool found) = _pickTopable(seed);
         if (!found) return;
         address payer = customers[who % 3];
-        amount = within(amount, 0, 3 * ghosts[id].price + 1);
+        amount = _upTo(3 * ghosts[id].price + 1, amount);
         _give(payer, amount);
         uint256 size = queues.getTopUpJobQueueSize(jobs.providerOf(id));
         bool waiting = jobs.get(id).cost.pendingTopUp > 0;
@@ -285,33 +316,49 @@ contract Handler is Market {
         _observe();
     }
 
-    function topUpDelegate(uint256 seed, uint96 allowance) external {
-        (bytes32 id, bool found) = _pickHot(seed);
+    function topUpDelegate(uint256 seed, uint256 allowance) external {
+        (bytes32 id, bool found) = _pickTopable(seed);
         if (!found) return;
-        Job memory job = jobs.get(id);
-        _give(job.customerAddr, allowance);
-        uint256 slice = constants.topUpSliceDurationMin() * ghosts[id].price;
+        Ghost storage ghost = ghosts[id];
+        JobCost memory cost = jobs.get(id).cost;
+        uint256 wanted = _delegated(ghost, cost.maxCost);
+        allowance = _upTo(2 * wanted, allowance);
+        _give(ghost.customer, allowance);
         vm.prank(SCHEDULER);
         (bool done,) = address(market).call(abi.encodeCall(market.topUpJobDelegate, (id)));
-        if (!done) return;
-        uint256 added = jobs.get(id).cost.maxCost - job.cost.maxCost;
-        owned[job.customerAddr] -= added;
-        if (!job.cost.delegateSpendingAuthority) breach[7] = "without authority";
-        if (added > slice) breach[7] = "more than a slice";
-        if (added > ghosts[id].capLeft) breach[7] = "more than the cap";
-        if (added > allowance) breach[7] = "more than the allowance";
-        if (added < ghosts[id].price || added == 0) breach[7] = "less than a minute";
-        if (ghosts[id].capLeft != ANY) ghosts[id].capLeft -= added;
+        if (done != (wanted > 0 && allowance >= wanted)) breach[7] = "whether the delegate may add";
+        if (done) {
+            uint256 added = jobs.get(id).cost.maxCost - cost.maxCost;
+            if (added != wanted) breach[7] = "what the delegate may add";
+            owned[ghost.customer] -= added;
+            if (ghost.capLeft != ANY) ghost.capLeft -= added;
+        }
         _observe();
     }
 
-    function setDelegate(uint256 seed, bool authority, uint96 cap, bool capped) external {
+    /// @dev What the delegate may add to a job now: a slice or what the cap has left, at least a minute's worth, if the
+    /// customer agreed and less than a slice remains.
+    function _delegated(Ghost storage ghost, uint256 locked) private view returns (uint256 amount) {
+        bool topable = ghost.status == JobStatus.SCHEDULED || ghost.status == JobStatus.RUNNING;
+        if (!ghost.authority || !topable || ghost.price == 0) return 0;
+        uint256 used = ghost.start == 0 ? 0 : (_now() - ghost.start + 59) / 60;
+        if (locked / ghost.price >= used + constants.topUpSliceDurationMin()) return 0;
+        amount = _min(_slice(ghost.price), ghost.capLeft);
+        return amount < ghost.price ? 0 : amount;
+    }
+
+    function _slice(uint256 price) private view returns (uint256) {
+        return constants.topUpSliceDurationMin() * price;
+    }
+
+    function setDelegate(uint256 seed, bool authority, uint256 cap, bool capped) external {
         (bytes32 id, bool found) = _pickHot(seed);
         if (!found) return;
         vm.prank(ghosts[id].customer);
         market.setDelegateSpendingAuthority(id, authority);
+        ghosts[id].authority = authority;
         if (jobs.delegateAllowance(id) != ghosts[id].capLeft) breach[7] = "the authority changed the cap";
-        ghosts[id].capLeft = capped ? cap % (100 * PER_MINUTE) : ANY;
+        ghosts[id].capLeft = capped ? _upTo(2 * _slice(PER_MINUTE), cap) : ANY;
         vm.prank(ghosts[id].customer);
         market.setDelegateSpendingCap(id, ghosts[id].capLeft);
         _observe();
@@ -319,16 +366,16 @@ contract Handler is Market {
 
     // ------------------------------------------------------------------------------------------ operators, admin, time
 
-    function ban(uint256 who) external {
+    function ban(uint256 who, bool banned) external {
         address provider = staff[who % 3];
         if (providers.isBanned(provider)) providers.unban(provider);
-        else if (_isKnown(provider)) providers.ban(provider);
+        else if (banned && _isKnown(provider)) providers.ban(provider);
         _observe();
     }
 
-    function rejoin(uint256 who, bool leave) external {
+    function rejoin(uint256 who, bool leaves) external {
         address provider = staff[who % 3];
-        if (leave && _isKnown(provider)) providers.remove(provider);
+        if (leaves && _isKnown(provider)) providers.remove(provider);
         _register(provider, providers.getProviderPrices(provider));
         if (providers.isWaitingForApproval(provider) && !providers.isBanned(provider)) providers.approve(provider);
         _observe();
@@ -338,18 +385,18 @@ contract Handler is Market {
         return providers.getProvider(provider).addr != address(0) || providers.isWaitingForApproval(provider);
     }
 
-    function reprice(uint256 who, uint64 price, bool free) external {
-        price = free ? 0 : uint64(price % (10 * PER_MINUTE));
+    function reprice(uint256 who, uint64 price) external {
+        price = price % 32 == 17 ? 0 : uint64(_upTo(PER_MINUTE / 6, price));
         _register(staff[who % 3], ProviderPrices(price, price / 3, price / 7));
         _observe();
     }
 
     function configure(uint8 cut, uint8 delta, uint8 fee, uint16 timeout_, uint16 slice, uint16 least) external {
         constants.setDeepsquareCut(cut % 101);
-        constants.setBillDurationDeltaMinute(delta);
-        constants.setCancellationFeeMinute(fee);
-        constants.setClaimJobTimeout(1 + uint64(timeout_));
-        constants.setTopUpSliceDurationMin(1 + uint64(slice));
+        constants.setBillDurationDeltaMinute(delta % 30);
+        constants.setCancellationFeeMinute(fee % 30);
+        constants.setClaimJobTimeout(1 + uint64(timeout_) % 1 hours);
+        constants.setTopUpSliceDurationMin(1 + uint64(_upTo(200, slice)));
         constants.setMinimumAmount(least);
     }
 
@@ -362,7 +409,7 @@ contract Handler is Market {
     }
 
     function pass(uint24 time) external {
-        _pass(time % 3 days);
+        _pass(time % (time % 16 == 0 ? 3 days : 20 minutes));
     }
 
     // -------------------------------------------------------------------------------------------------------- attacks
@@ -498,6 +545,7 @@ contract Handler is Market {
             if (job.status != ghost.status) _changed(id, job, ghost);
             if (jobs.costPerMinute(id) != ghost.price) breach[4] = "the price of a job changed";
             if (jobs.delegateAllowance(id) != ghost.capLeft) breach[7] = "the cap changed";
+            if (job.cost.delegateSpendingAuthority != ghost.authority) breach[7] = "the authority changed";
             ghost.status = job.status;
             if (job.status <= JobStatus.RUNNING) continue;
             ghost.digest = keccak256(abi.encode(job));
@@ -510,6 +558,7 @@ contract Handler is Market {
     function _changed(bytes32 id, Job memory job, Ghost storage ghost) private {
         if (!_mayFollow(ghost.status, job.status)) breach[3] = "a change of status that is not allowed";
         if (job.status == JobStatus.META_SCHEDULED) {
+            ghost.assigned = _now();
             ProviderPrices memory prices = providers.getProviderPrices(job.providerAddr);
             ghost.price = tools.convertDurationToCredit(job.definition, prices, 1);
             if (ghost.price > job.cost.maxCost) breach[6] = "assigned, though it buys no minute";
@@ -552,6 +601,12 @@ contract Handler is Market {
             if (ghosts[id].status == status) return (id, true);
         }
         return (0, false);
+    }
+
+    /// @dev Mostly one that can be topped up.
+    function _pickTopable(uint256 seed) private view returns (bytes32 id, bool found) {
+        (id, found) = _pick(seed, seed % 2 == 0 ? JobStatus.RUNNING : JobStatus.SCHEDULED);
+        if (!found || seed % 8 == 0) return _pickHot(seed);
     }
 
     function _pickHot(uint256 seed) internal view returns (bytes32, bool) {
