@@ -69,56 +69,79 @@ contract Proofs is MarketCore, Check {
         job.life = Life.wrap(0).withStatus(status).withStart(start).withFlag(1, cancelRequested);
     }
 
+    /// @dev A prover's clock stands at 1 unless it is set: a proof about time has to set it to all that it can be.
+    function _pass(uint256 start, uint256 time) private {
+        vm.warp(start + time);
+    }
+
     function _settings(uint32 delta, uint32 fee) private pure returns (Settings memory settings) {
         (settings.billDurationDeltaMinute, settings.cancellationFeeMinute) = (delta, fee);
     }
 
     /// @notice Reported seconds: billed as they are up to the chain's and the delta, at the bound beyond it.
-    function check_BillableSeconds(uint64 reported, uint32 start, uint16 delta, uint16 fee, uint8 to) public view {
-        if (start == 0 || start > block.timestamp || block.timestamp > type(uint32).max) return;
-        if (to < 5 || to > 7) return;
+    function check_BillableSeconds(uint64 reported, uint32 start, uint32 time, uint16 delta, uint16 fee, uint8 to)
+        public
+    {
+        if (start == 0 || to < 5 || to > 7) return;
+        _pass(start, time);
         (uint256 billed, bool tooMuch) =
             _billable(_job(JobStatus.RUNNING, start, true), JobStatus(to), reported, 1, _settings(delta, fee));
-        uint256 bound = block.timestamp - start + uint256(delta) * 60;
+        uint256 bound = time + uint256(delta) * 60;
         assert(tooMuch == (reported > bound));
         assert(billed == (reported > bound ? bound : reported));
     }
 
-    /// @notice Reported minutes: the chain's time is rounded up to minutes, which adds less than one.
-    function check_BillableMinutes(uint64 reported, uint32 start, uint16 delta) public view {
-        if (start == 0 || start > block.timestamp || block.timestamp > type(uint32).max) return;
-        uint256 time = block.timestamp - start;
+    /// @notice The same in minutes, where those that have begun are the chain's.
+    function check_BillableMinutes(uint64 reported, uint32 start, uint32 time, uint16 delta) public {
+        if (start == 0) return;
+        _pass(start, time);
         (uint256 billed, bool tooMuch) = _billable(
             _job(JobStatus.RUNNING, start, false), JobStatus.FINISHED, uint256(reported) * 60, 60, _settings(delta, 0)
         );
-        assert(billed <= uint256(reported) * 60);
-        assert(billed < time + 60 + uint256(delta) * 60);
-        assert(tooMuch || billed == uint256(reported) * 60);
-        assert(!tooMuch || billed >= time + uint256(delta) * 60);
+        uint256 bound = JobRules.startedMinutes(start) * 60 + uint256(delta) * 60;
+        uint256 exact = uint256(reported) * 60;
+        assert(tooMuch == (exact > bound));
+        assert(billed == (exact > bound ? bound : exact));
     }
 
     /// @notice What never ran, or panicked, costs nothing, whatever is reported.
-    function check_NothingForNothing(uint64 reported, uint32 start, uint16 delta, uint16 fee, uint8 to, bool cancelled)
-        public
-        view
-    {
-        if (to < 4 || to > 8 || (start != 0 && to != 8) || start > block.timestamp) return;
+    function check_NothingForNothing(
+        uint64 reported,
+        uint32 start,
+        uint32 time,
+        uint16 delta,
+        uint16 fee,
+        uint8 to,
+        bool cancelled
+    ) public {
+        if (to < 4 || to > 8 || (start != 0 && to != 8)) return;
+        _pass(start, time);
         (uint256 billed, bool tooMuch) =
             _billable(_job(JobStatus.SCHEDULED, start, cancelled), JobStatus(to), reported, 1, _settings(delta, fee));
         assert(billed == 0 && !tooMuch);
     }
 
     /// @notice A cancelled job that ran costs at least the fee, if its customer asked; else the fee is nothing to it.
-    function check_Fee(uint64 reported, uint32 start, uint16 delta, uint16 fee, bool cancelled) public view {
-        if (start == 0 || start > block.timestamp || block.timestamp > type(uint32).max) return;
+    function check_Fee(uint64 reported, uint32 start, uint32 time, uint16 delta, uint16 fee, bool cancelled) public {
+        if (start == 0) return;
+        _pass(start, time);
         (uint256 billed,) = _billable(
             _job(JobStatus.RUNNING, start, cancelled), JobStatus.CANCELLED, reported, 1, _settings(delta, fee)
         );
-        uint256 bound = block.timestamp - start + uint256(delta) * 60;
-        uint256 time = reported > bound ? bound : reported;
+        uint256 bound = time + uint256(delta) * 60;
+        uint256 counted = reported > bound ? bound : reported;
         uint256 least = uint256(fee) * 60;
-        if (cancelled && least > time) assert(billed == least);
-        else assert(billed == time);
+        if (cancelled && least > counted) assert(billed == least);
+        else assert(billed == counted);
+    }
+
+    /// @notice A customer's panic of what runs: the chain's time, at least the fee.
+    function check_PanicOfTheCustomer(uint32 start, uint32 time, uint16 fee) public {
+        if (start == 0) return;
+        _pass(start, time);
+        uint256 least = uint256(fee) * 60;
+        uint256 billed = _cancelBill(_job(JobStatus.RUNNING, start, false), _settings(0, fee));
+        assert(billed == (time > least ? time : least));
     }
 
     // --------------------------------------------------------------------------------------------------------- minutes
@@ -142,19 +165,21 @@ contract Proofs is MarketCore, Check {
         assert(JobRules.costOf(duration, 0) == 0);
     }
 
-    /// @notice Remaining minutes: all before the start, then less by the started ones, never below none.
-    function check_RemainingMinutes(uint96 locked, uint96 minuteCost, uint32 start) public view {
-        if (start > block.timestamp || block.timestamp > type(uint32).max) return;
+    /// @notice Minutes that have begun: the time rounded up, which adds less than one.
+    /// @custom:halmos --solver z3
+    function check_StartedMinutes(uint32 start, uint32 time) public {
+        _pass(start, time);
+        uint256 rounded = JobRules.startedMinutes(start) * 60;
+        assert(rounded >= time);
+        assert(rounded < uint256(time) + 60);
+    }
+
+    /// @notice Remaining minutes: all before the start, then less by those that have begun, never below none.
+    function check_RemainingMinutes(uint96 locked, uint96 minuteCost, uint32 start, uint32 time) public {
+        _pass(start, time);
         uint256 total = JobRules.minutesFor(locked, minuteCost);
-        uint256 remaining = JobRules.remainingMinutes(locked, minuteCost, start);
-        if (start == 0) {
-            assert(remaining == total);
-            return;
-        }
-        uint256 time = block.timestamp - start;
-        assert(remaining <= total);
-        assert(remaining == 0 || (total - remaining) * 60 >= time);
-        assert(remaining == total || (total - remaining) * 60 < time + 60);
+        uint256 used = start == 0 ? 0 : JobRules.startedMinutes(start);
+        assert(JobRules.remainingMinutes(locked, minuteCost, start) == (total > used ? total - used : 0));
     }
 
     // -------------------------------------------------------------------------------------------------- status machine
@@ -210,27 +235,40 @@ contract Proofs is MarketCore, Check {
         check_NoWeiIsLost(uint96(within(billed, 0, locked)), locked, uint8(within(cut, 0, 100)));
     }
 
-    function testFuzz_BillableSeconds(uint64 reported, uint32 start, uint16 delta, uint16 fee, uint8 to) public {
-        vm.warp(type(uint32).max);
-        check_BillableSeconds(reported, uint32(within(start, 1, type(uint32).max)), delta, fee, uint8(within(to, 5, 7)));
+    function testFuzz_BillableSeconds(uint64 reported, uint32 start, uint32 time, uint16 delta, uint16 fee, uint8 to)
+        public
+    {
+        uint8 end = uint8(within(to, 5, 7));
+        check_BillableSeconds(reported, start, time, delta, fee, end);
+        check_BillableSeconds(reported % 100_000, start, time % 100_000, delta % 100, fee, end);
     }
 
-    function testFuzz_BillableMinutes(uint64 reported, uint32 start, uint16 delta) public {
-        vm.warp(type(uint32).max);
-        check_BillableMinutes(reported, uint32(within(start, 1, type(uint32).max)), delta);
+    function testFuzz_BillableMinutes(uint64 reported, uint32 start, uint32 time, uint16 delta) public {
+        check_BillableMinutes(reported, start, time, delta);
+        check_BillableMinutes(reported % 1000, start, time % 100_000, delta % 100);
     }
 
-    function testFuzz_NothingForNothing(uint64 reported, uint16 delta, uint16 fee, uint8 to, bool cancelled) public {
-        vm.warp(1_700_000_000);
-        uint8 end = uint8(within(to, 4, 8));
-        check_NothingForNothing(reported, 0, delta, fee, end, cancelled);
-        check_NothingForNothing(reported, 1_600_000_000, delta, fee, 8, cancelled);
+    function testFuzz_NothingForNothing(
+        uint64 reported,
+        uint32 start,
+        uint32 time,
+        uint16 delta,
+        uint16 fee,
+        uint8 to,
+        bool cancelled
+    ) public {
+        check_NothingForNothing(reported, 0, time, delta, fee, uint8(within(to, 4, 8)), cancelled);
+        check_NothingForNothing(reported, start, time, delta, fee, 8, cancelled);
     }
 
-    function testFuzz_Fee(uint64 reported, uint32 start, uint16 delta, uint16 fee, bool cancelled) public {
-        vm.warp(type(uint32).max);
-        check_Fee(reported, uint32(within(start, 1, type(uint32).max)), delta, fee, cancelled);
-        check_Fee(reported, type(uint32).max - fee, delta, fee, cancelled);
+    function testFuzz_Fee(uint64 reported, uint32 start, uint32 time, uint16 delta, uint16 fee, bool cancelled) public {
+        check_Fee(reported, start, time, delta, fee, cancelled);
+        check_Fee(reported % 100_000, start, time % 100_000, delta % 100, fee % 2000, cancelled);
+    }
+
+    function testFuzz_PanicOfTheCustomer(uint32 start, uint32 time, uint16 fee) public {
+        check_PanicOfTheCustomer(start, time, fee);
+        check_PanicOfTheCustomer(start, time % 100_000, fee % 2000);
     }
 
     function testFuzz_MinutesAreTheQuotient(uint96 amount, uint96 minuteCost) public pure {
@@ -246,10 +284,15 @@ contract Proofs is MarketCore, Check {
         check_FreeMinutes(amount, duration);
     }
 
-    function testFuzz_RemainingMinutes(uint96 locked, uint96 minuteCost, uint32 start) public {
-        vm.warp(type(uint32).max);
-        check_RemainingMinutes(locked, minuteCost, start);
-        check_RemainingMinutes(locked, 1, type(uint32).max - start % 10_000);
+    function testFuzz_StartedMinutes(uint32 start, uint32 time) public {
+        check_StartedMinutes(start, time);
+        check_StartedMinutes(start, time % 200);
+    }
+
+    function testFuzz_RemainingMinutes(uint96 locked, uint96 minuteCost, uint32 start, uint32 time) public {
+        check_RemainingMinutes(locked, minuteCost, start, time);
+        check_RemainingMinutes(locked, uint96(within(minuteCost, locked / 1000, locked)), start, time % 100_000);
+        check_RemainingMinutes(locked, minuteCost, 0, time);
     }
 
     function test_ColdIsFinal() public pure {
@@ -285,6 +328,19 @@ contract Proofs is MarketCore, Check {
         yes(JobRules.costOf(bought, minuteCost) <= amount, "affordable");
         if (bought != type(uint64).max) yes(JobRules.costOf(bought + 1, minuteCost) > amount, "one more is not");
         same(JobRules.minutesFor(JobRules.costOf(duration, minuteCost), minuteCost), duration, "there and back");
+    }
+
+    /// @notice Anybody may end what runs only once the time after which all that is locked would be billed is over, and
+    /// the delta.
+    function testFuzz_SilenceIsWhatIsPaidFor(uint96 locked, uint96 minuteCost, uint32 start, uint16 delta) public pure {
+        minuteCost = uint96(within(minuteCost, 1, locked == 0 ? 1 : locked));
+        JobState memory job = _job(JobStatus.RUNNING, start, false);
+        (job.maxCost, job.costPerMinute) = (locked, minuteCost);
+        uint256 paid = _lastBilledSecond(job, _settings(delta, 0)) - start - uint256(delta) * 60;
+        yes(paid * minuteCost <= uint256(locked) * 60, "paid for");
+        same(JobRules.bill(paid + 1, minuteCost, locked), locked, "all is billed a second later");
+        job.costPerMinute = 0;
+        same(_lastBilledSecond(job, _settings(delta, 0)), type(uint256).max, "a free job is paid for ever");
     }
 
     /// @notice The market's share is at most the bill: nothing of it at 0 %, all of it at 100 %.
