@@ -206,6 +206,16 @@ contract RecordTest is MarketTest {
         same(jobs.get(id).cost.maxCost, LOCKED, "maxCost");
     }
 
+    /// @notice A hot one alone leaves it as it is.
+    function test_AHotStatusAloneKeepsWhenItWasAssigned() public {
+        bytes32 id = _job(JobStatus.META_SCHEDULED);
+        uint256 assigned = _now();
+        _pass(60);
+        _write();
+        jobs.setJobStatus(id, JobStatus.SCHEDULED);
+        same(jobs.getState(id).life.assignedAt(), assigned, "assigned at");
+    }
+
     function test_ANameThatDoesNotFit() public {
         JobDefinition memory definition = _definition();
         definition.batchLocationHash = string(new bytes(2038));

@@ -27,6 +27,8 @@ interface Vm {
     function sign(uint256 key, bytes32 digest) external pure returns (uint8 v, bytes32 r, bytes32 s);
     function addr(uint256 key) external pure returns (address);
     function deal(address account, uint256 wei_) external;
+    function load(address account, bytes32 slot) external view returns (bytes32);
+    function store(address account, bytes32 slot, bytes32 word) external;
     function recordLogs() external;
     function getRecordedLogs() external returns (Log[] memory);
     function snapshotValue(string calldata group, string calldata name, uint256 value) external;
@@ -70,6 +72,13 @@ abstract contract Check {
     /// @notice A fuzzed value brought into a range, ends included.
     function within(uint256 value, uint256 low, uint256 high) internal pure returns (uint256) {
         return low + value % (high - low + 1);
+    }
+
+    /// @notice How many of the recorded logs are of that event.
+    function count(Vm.Log[] memory logs, bytes32 topic) internal pure returns (uint256 found) {
+        for (uint256 i = 0; i < logs.length; i++) {
+            if (logs[i].topics[0] == topic) found++;
+        }
     }
 
     function expectEmit(address emitter) internal {
