@@ -71,35 +71,37 @@ contract Constants is Ownable2Step {
     // --------------------------------------------------------------------------------------------------------- writes
 
     function setMinimumAmount(uint256 _minimumAmount) external onlyOwner {
-        _settings.minimumAmount = uint96(_checked("minimumAmount", _minimumAmount, 0, type(uint96).max));
+        _settings.minimumAmount = uint96(_accepted("minimumAmount", _minimumAmount, 0, type(uint96).max));
     }
 
     function setDeepsquareCut(uint256 _deepsquareCut) external onlyOwner {
-        _settings.deepsquareCut = uint8(_checked("deepsquareCut", _deepsquareCut, 0, 100));
+        _settings.deepsquareCut = uint8(_accepted("deepsquareCut", _deepsquareCut, 0, 100));
     }
 
+    /// @notice At least a minute: it is also the time that a provider has to report the end of what used all its
+    /// credits, before anybody may end it for nothing.
     function setBillDurationDeltaMinute(uint256 _billDurationDeltaMinute) external onlyOwner {
         _settings.billDurationDeltaMinute =
-            uint32(_checked("billDurationDeltaMinute", _billDurationDeltaMinute, 0, MAX_DELTA_MINUTE));
+            uint32(_accepted("billDurationDeltaMinute", _billDurationDeltaMinute, 1, MAX_DELTA_MINUTE));
     }
 
     function setCancellationFeeMinute(uint256 _cancellationFeeMinute) external onlyOwner {
         _settings.cancellationFeeMinute =
-            uint32(_checked("cancellationFeeMinute", _cancellationFeeMinute, 0, MAX_FEE_MINUTE));
+            uint32(_accepted("cancellationFeeMinute", _cancellationFeeMinute, 0, MAX_FEE_MINUTE));
     }
 
     /// @notice At least a second: without any time, no provider could ever claim before somebody sent the job back.
     function setClaimJobTimeout(uint64 _claimJobTimeout) external onlyOwner {
-        _settings.claimJobTimeout = uint32(_checked("claimJobTimeout", _claimJobTimeout, 1, MAX_CLAIM_TIMEOUT));
+        _settings.claimJobTimeout = uint32(_accepted("claimJobTimeout", _claimJobTimeout, 1, MAX_CLAIM_TIMEOUT));
     }
 
     function setTopUpSliceDurationMin(uint64 _topUpSliceDurationMin) external onlyOwner {
         _settings.topUpSliceDurationMin =
-            uint32(_checked("topUpSliceDurationMin", _topUpSliceDurationMin, 1, MAX_SLICE_MINUTE));
+            uint32(_accepted("topUpSliceDurationMin", _topUpSliceDurationMin, 1, MAX_SLICE_MINUTE));
     }
 
-    /// @dev The value, which fits the setting's type if it is in range.
-    function _checked(bytes32 name, uint256 value, uint256 lowest, uint256 highest) private returns (uint256) {
+    /// @dev The value, announced, which fits the setting's type if it is in range.
+    function _accepted(bytes32 name, uint256 value, uint256 lowest, uint256 highest) private returns (uint256) {
         if (value < lowest || value > highest) revert OutOfRange(value, lowest, highest);
         emit SettingChanged(name, value);
         return value;

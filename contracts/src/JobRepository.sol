@@ -48,11 +48,11 @@ contract JobRepository is JobStore, AccessControl {
     }
 
     /// @notice Gives a job to a provider at these prices, which stay fixed until the job ends or comes back; but not if
-    /// the job's credits would not buy a minute.
-    /// @return affordable Whether they do, and so whether the job was assigned.
+    /// the job's credits would not buy a minute, or a minute costs more than that.
+    /// @return affordable Whether it does not, and so whether the job was assigned.
     /// @return costPerMinute_ Wei of credit that a minute costs.
     /// @return assignments How often the job was assigned, this time included.
-    function assign(bytes32 _jobId, address _providerAddr, ProviderPrices calldata _prices)
+    function assign(bytes32 _jobId, address _providerAddr, ProviderPrices calldata _prices, uint256 _mostPerMinute)
         external
         onlyRole(METASCHEDULER_ROLE)
         onlyExisting(_jobId)
@@ -61,11 +61,11 @@ contract JobRepository is JobStore, AccessControl {
         Record storage record = _records[_jobId];
         (uint64 gpus, uint64 mem, uint64 cpus, uint64 tasks) = DefinitionCodec.loadNumbers(record.packed);
         costPerMinute_ = JobRules.costPerMinute(tasks, cpus, mem, gpus, _prices);
-        affordable = costPerMinute_ <= record.maxCost;
+        affordable = costPerMinute_ <= Math.min(record.maxCost, _mostPerMinute);
         if (!affordable) return (false, costPerMinute_, 0);
 
         (record.providerAddr, record.costPerMinute) = (_providerAddr, costPerMinute_.toUint96());
-        Life life = record.life.withClock(block.timestamp).withOneMoreAssignment();
+        Life life = record.life.withClock(_timestamp()).withOneMoreAssignment();
         _change(_jobId, record, life, JobStatus.META_SCHEDULED);
         assignments = life.assignments();
     }
@@ -97,7 +97,7 @@ contract JobRepository is JobStore, AccessControl {
     /// @notice The job runs from now on.
     function start(bytes32 _jobId) external onlyRole(METASCHEDULER_ROLE) onlyExisting(_jobId) {
         Record storage record = _records[_jobId];
-        _change(_jobId, record, record.life.withStart(block.timestamp), JobStatus.RUNNING);
+        _change(_jobId, record, record.life.withStart(_timestamp()), JobStatus.RUNNING);
     }
 
     /// @notice Ends a job.
@@ -110,7 +110,7 @@ contract JobRepository is JobStore, AccessControl {
         returns (uint256 finalCost)
     {
         Record storage record = _records[_jobId];
-        Life life = _leaveQueues(record, record.life).withFlag(LifeWord.ODD, false).withEnd(block.timestamp)
+        Life life = _leaveQueues(record, record.life).withFlag(LifeWord.ODD, false).withEnd(_timestamp())
             .withClock(Math.min(_billedSecond, type(uint32).max));
         if (_exitCode != 0) life = _setExitCode(record, life, _exitCode);
         life = _change(_jobId, record, life, _status);
@@ -152,7 +152,7 @@ contract JobRepository is JobStore, AccessControl {
     /// @notice The customer wants the job cancelled; its provider, if it has one, has to take notice.
     function requestCancel(bytes32 _jobId) external onlyRole(METASCHEDULER_ROLE) onlyExisting(_jobId) {
         Life life = _records[_jobId].life;
-        if (!life.has(LifeWord.CANCEL_REQUESTED)) life = life.withCancelRequest(block.timestamp);
+        if (!life.has(LifeWord.CANCEL_REQUESTED)) life = life.withCancelRequest(_timestamp());
         life = life.withFlag(LifeWord.CANCEL_REQUESTED, true);
         _records[_jobId].life = life.withFlag(LifeWord.IN_CANCELLING_QUEUE, life.status() != JobStatus.PENDING);
     }
@@ -289,8 +289,18 @@ contract JobRepository is JobStore, AccessControl {
         uint256 number = ++jobIdCounter;
         jobId = bytes32(number);
         Jobs memory list = _jobsOf[customer];
-        life = life.withPrevious(list.latest).withSubmit(block.timestamp).withBlockNumberStateChange(block.number);
+        life = life.withPrevious(list.latest).withSubmit(_timestamp()).withBlockNumberStateChange(_blockNumber());
         _jobsOf[customer] = Jobs({latest: number.toUint32(), count: list.count + 1});
+    }
+
+    /// @dev Saturated, as the block number is: no step of a job's life, its end least of all, fails for what only tells
+    /// when it was.
+    function _timestamp() private view returns (uint256) {
+        return Math.min(block.timestamp, type(uint32).max);
+    }
+
+    function _blockNumber() private view returns (uint256) {
+        return Math.min(block.number, type(uint32).max);
     }
 
     function _announce(bytes32 jobId, address customer) private {
@@ -298,14 +308,13 @@ contract JobRepository is JobStore, AccessControl {
         emit JobStatusChanged(jobId, customer, address(0), JobStatus.PENDING, JobStatus.PENDING, 0);
     }
 
-    // ----------------------------------------------------------------------------------------- private: changes of a
-    // job
+    // ------------------------------------------------------------------------------------- private: changes of a job
 
     /// @dev Checks, stores and announces a change of status.
     function _change(bytes32 jobId, Record storage record, Life life, JobStatus to) private returns (Life changed) {
         JobStatus from = life.status();
         JobRules.checkNewJobStatus(from, to);
-        changed = life.withStatus(to).withBlockNumberStateChange(block.number);
+        changed = life.withStatus(to).withBlockNumberStateChange(_blockNumber());
         record.life = changed;
         emit JobTransitionEvent(jobId, from, to);
         emit JobStatusChanged(jobId, record.customerAddr, record.providerAddr, from, to, record.costPerMinute);

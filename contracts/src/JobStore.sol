@@ -6,7 +6,7 @@ import {IJobRepository} from "./interfaces/IJobRepository.sol";
 import {JobState, Life, LifeWord} from "./Life.sol";
 import {DEFINITION_WORDS, DefinitionCodec} from "./libraries/DefinitionCodec.sol";
 import {JobRules} from "./libraries/JobRules.sol";
-import {Job, JobCost, JobDefinition, JobFilter, JobStatus, JobTime, QueueKind} from "./Types.sol";
+import {Job, JobCost, JobDefinition, JobFilter, JobStatus, JobTime, OutOfRange, QueueKind} from "./Types.sol";
 
 /// @title How jobs are kept, and all that anybody can read of them
 /// @notice A job takes three words, and a word or more for its packed name and definition. What few jobs have stands in
@@ -106,7 +106,7 @@ abstract contract JobStore is IJobRepository {
     /// @notice The jobs that a filter lets through, newest first, a page at a time: one call reads many.
     /// @param filter Whose jobs; the fields that are zero let all through.
     /// @param before The number of a job, the page begins with the next older one; 0: with the newest.
-    /// @param scan How many jobs to look at: the customer's, where the filter names one, else the market's.
+    /// @param scan How many jobs to look at, at least 1: the customer's, where the filter names one, else the market's.
     /// @return The jobs.
     /// @return next The `before` of the next page; 0 when there is none.
     function getPage(JobFilter calldata filter, uint256 before, uint256 scan)
@@ -114,6 +114,7 @@ abstract contract JobStore is IJobRepository {
         view
         returns (Job[] memory, uint256 next)
     {
+        if (scan == 0) revert OutOfRange(scan, 1, type(uint256).max);
         uint256 id = before == 0 ? _newest(filter.customer) : _older(before, filter.customer);
         bytes32[] memory ids = new bytes32[](Math.min(scan, id));
         uint256 found;

@@ -11,7 +11,16 @@ import {IProviderJobQueues} from "./interfaces/IProviderJobQueues.sol";
 import {IProviderManager} from "./interfaces/IProviderManager.sol";
 import {JobState, LifeWord} from "./Life.sol";
 import {JobRules} from "./libraries/JobRules.sol";
-import {JobDefinition, JobRequest, JobStatus, OutOfRange, ProviderPrices, QueueKind, Settings} from "./Types.sol";
+import {
+    Assignment,
+    JobDefinition,
+    JobRequest,
+    JobStatus,
+    OutOfRange,
+    ProviderPrices,
+    QueueKind,
+    Settings
+} from "./Types.sol";
 
 /// @title The steps of the market, each of which MetaScheduler offers for one job and for many
 /// @dev A job's record is written before its credits move, so that a credit that calls back finds every job as it is;
@@ -73,6 +82,11 @@ abstract contract MarketCore {
     event BilledTooMuchEvent(bytes32 _jobId, address _providerAddr, uint256 _billingAmount);
     /// @notice The customer wants the job cancelled; its provider, if it has one, is to end it.
     event JobCancelRequested(bytes32 indexed jobId, address indexed customer, address indexed provider);
+    /// @notice What delegated top-ups may do for a job (the largest number: no cap); told of a purchase that allows or
+    /// caps them, and of each change.
+    event DelegateSpendingChanged(bytes32 indexed jobId, bool authority, uint256 allowance);
+    /// @notice A provider took notice of a cancel request or of top-ups.
+    event NoticeTaken(bytes32 indexed jobId, address indexed provider, QueueKind kind);
     /// @notice Credits were added to a job.
     event JobToppedUp(bytes32 indexed jobId, address indexed payer, address indexed provider, uint256 amount);
 
@@ -156,11 +170,15 @@ abstract contract MarketCore {
         if (!valid) revert InvalidJobDefinition();
         jobId = jobs.open(msg.sender, lockedCredits, delegateSpendingAuthority, delegateCap, packed);
         emit NewJobRequestEvent(jobId, msg.sender);
+        if (delegateSpendingAuthority || delegateCap != type(uint256).max) {
+            emit DelegateSpendingChanged(jobId, delegateSpendingAuthority, delegateCap);
+        }
     }
 
-    /// @dev Buys many jobs, all or none. A key that was used before, also earlier in the list, buys nothing.
+    /// @dev Buys many jobs, all or none. A key that was used before, also earlier in the list, buys nothing: then it
+    /// doesn't matter whether the market sells.
     function _openMany(JobRequest[] calldata requests) internal returns (bytes32[] memory jobIds) {
-        if (!enableRequestNewJob) revert NewJobRequestDisabled();
+        bool sells = enableRequestNewJob;
         uint256 minimum = constants.minimumAmount();
         uint256 total;
         jobIds = new bytes32[](requests.length);
@@ -168,6 +186,7 @@ abstract contract MarketCore {
             JobRequest calldata request = requests[i];
             if (request.key != 0) jobIds[i] = jobOfKey(msg.sender, request.key);
             if (jobIds[i] != 0) continue;
+            if (!sells) revert NewJobRequestDisabled();
             uint256 locked = request.lockedCredits;
             _checkAmount(locked, minimum, 0);
             total += locked;
@@ -185,24 +204,28 @@ abstract contract MarketCore {
     function _assign(bytes32 _jobId, address _providerAddr) internal {
         (bool valid, ProviderPrices memory prices) = providerManager.getOffer(_providerAddr);
         if (!valid) revert ProviderNotJoined();
-        (bool affordable, uint256 minuteCost, uint16 assignments) = jobs.assign(_jobId, _providerAddr, prices);
+        (bool affordable, uint256 minuteCost, uint16 assignments) =
+            jobs.assign(_jobId, _providerAddr, prices, type(uint256).max);
         if (!affordable) revert InsufficientFunds(jobs.getState(_jobId).maxCost, minuteCost);
         providerJobQueues.push(_providerAddr, QueueKind.CLAIMABLE, _jobId, assignments);
     }
 
-    /// @dev Assigns many jobs; leaves out those that can't be assigned (any more).
-    function _assignMany(bytes32[] calldata _jobIds, address[] calldata _providerAddrs) internal {
+    /// @dev Assigns many jobs; leaves out those that can't be assigned (any more), or not at the price expected.
+    function _assignMany(Assignment[] calldata assignments_) internal {
         address known;
         bool valid;
         ProviderPrices memory prices;
-        for (uint256 i = 0; i < _jobIds.length; i++) {
-            if (_providerAddrs[i] != known) {
-                known = _providerAddrs[i];
+        for (uint256 i = 0; i < assignments_.length; i++) {
+            Assignment calldata to = assignments_[i];
+            if (to.provider != known) {
+                known = to.provider;
                 (valid, prices) = providerManager.getOffer(known);
             }
             if (!valid) continue;
-            try jobs.assign(_jobIds[i], known, prices) returns (bool affordable, uint256, uint16 assignments) {
-                if (affordable) providerJobQueues.push(known, QueueKind.CLAIMABLE, _jobIds[i], assignments);
+            try jobs.assign(to.jobId, known, prices, to.mostPerMinute) returns (
+                bool affordable, uint256, uint16 assignments
+            ) {
+                if (affordable) providerJobQueues.push(known, QueueKind.CLAIMABLE, to.jobId, assignments);
             } catch (bytes memory reason) {
                 _requireReason(reason);
             }
@@ -228,6 +251,8 @@ abstract contract MarketCore {
 
     function _take(bytes32 _jobId) private {
         (JobState memory job, bytes memory definition) = jobs.claim(_jobId);
+        // Who took notice of a cancel request before it took the job would not be told of it again.
+        if (job.life.has(LifeWord.CANCEL_REQUESTED)) return _cancelFree(_jobId, job, true);
         uint64 maxDuration = JobRules.minutesFor(job.maxCost, job.costPerMinute);
         // ClaimJobEvent, of which the definition comes encoded: its offset is the five words before it.
         bytes memory data = bytes.concat(
@@ -256,13 +281,16 @@ abstract contract MarketCore {
 
     /// @dev The job leaves its provider and waits for another; one whose customer wants it cancelled ends here instead.
     function _release(bytes32 _jobId, JobState memory job, bool popped) internal {
+        if (job.life.has(LifeWord.CANCEL_REQUESTED)) return _cancelFree(_jobId, job, popped);
         _leaveQueues(job, popped);
-        if (job.life.has(LifeWord.CANCEL_REQUESTED)) {
-            jobs.end(_jobId, JobStatus.CANCELLED, 0, 0);
-            _pay(job.customerAddr, job.maxCost);
-        } else {
-            jobs.release(_jobId);
-        }
+        jobs.release(_jobId);
+    }
+
+    /// @dev Ends a job that has not run as CANCELLED, all refunded.
+    function _cancelFree(bytes32 _jobId, JobState memory job, bool popped) internal {
+        _leaveQueues(job, popped);
+        jobs.end(_jobId, JobStatus.CANCELLED, 0, 0);
+        _pay(job.customerAddr, job.maxCost);
     }
 
     function _queue(bytes32 _jobId, JobState memory job, QueueKind kind) internal {
@@ -285,6 +313,7 @@ abstract contract MarketCore {
         bytes32[] memory jobIds = providerJobQueues.pop(msg.sender, QueueKind.CANCELLING, count);
         for (uint256 i = 0; i < jobIds.length; i++) {
             emit ClaimNextCancellingJobEvent(jobs.noticeCancel(jobIds[i]), msg.sender, jobIds[i]);
+            emit NoticeTaken(jobIds[i], msg.sender, QueueKind.CANCELLING);
         }
     }
 
@@ -297,6 +326,7 @@ abstract contract MarketCore {
             uint64 known = JobRules.minutesFor(job.maxCost - pendingTopUp, job.costPerMinute);
             uint64 added = JobRules.minutesFor(job.maxCost, job.costPerMinute) - known;
             emit ClaimNextTopUpJobEvent(jobIds[i], msg.sender, added);
+            emit NoticeTaken(jobIds[i], msg.sender, QueueKind.TOP_UP);
         }
     }
 
@@ -335,12 +365,6 @@ abstract contract MarketCore {
         earned.bills += cost;
         earned.shares += cost * cut / 100;
         _pay(job.customerAddr, job.maxCost - cost);
-    }
-
-    /// @dev Ends a job with nothing to pay but the refund.
-    function _endFree(bytes32 _jobId, JobState memory job, JobStatus status) internal {
-        Earnings memory none;
-        _end(_jobId, job, status, 0, 0, 0, none);
     }
 
     /// @dev Pays a provider, and keeps the market's share.

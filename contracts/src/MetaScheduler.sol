@@ -13,7 +13,16 @@ import {IProviderManager} from "./interfaces/IProviderManager.sol";
 import {JobRules} from "./libraries/JobRules.sol";
 import {JobState, LifeWord} from "./Life.sol";
 import {MarketCore} from "./MarketCore.sol";
-import {JobDefinition, JobReport, JobRequest, JobStatus, OutOfRange, QueueKind, Settings} from "./Types.sol";
+import {
+    Assignment,
+    JobDefinition,
+    JobReport,
+    JobRequest,
+    JobStatus,
+    OutOfRange,
+    QueueKind,
+    Settings
+} from "./Types.sol";
 
 /// @title The market: customers buy jobs, the meta-scheduler assigns them, providers run them
 /// @notice The entry of the system and the holder of all locked credits. It owns them only on behalf of others: what a
@@ -26,8 +35,6 @@ contract MetaScheduler is MarketCore, AccessControl {
     event RequestNewJobEnabled(bool enabled);
     /// @notice The admin took of the market's share.
     event AdminWithdrawal(address indexed admin, uint256 amount);
-    /// @notice The customer changed what delegated top-ups may do (the largest number: no cap).
-    event DelegateSpendingChanged(bytes32 indexed jobId, bool authority, uint256 allowance);
 
     /// @notice The functions that this market has beside DeepSquare's of version 1.2: all of them.
     uint256 public constant EXTENSIONS = 1;
@@ -53,11 +60,11 @@ contract MetaScheduler is MarketCore, AccessControl {
         uint256 _lockedCredits,
         bytes32 _jobName,
         bool _delegateSpendingAuthority
-    ) external returns (bytes32) {
+    ) external returns (bytes32 jobId) {
         if (!enableRequestNewJob) revert NewJobRequestDisabled();
         _checkAmount(_lockedCredits, constants.minimumAmount(), 0);
+        jobId = _open(_definition, _lockedCredits, _jobName, _delegateSpendingAuthority, type(uint256).max);
         _lock(_lockedCredits);
-        return _open(_definition, _lockedCredits, _jobName, _delegateSpendingAuthority, type(uint256).max);
     }
 
     /// @notice The caller buys many jobs at once, all or none.
@@ -87,7 +94,7 @@ contract MetaScheduler is MarketCore, AccessControl {
         JobState memory job = _customersJob(_jobId);
         jobs.requestCancel(_jobId);
         emit JobCancelRequested(_jobId, job.customerAddr, job.providerAddr);
-        if (job.life.status() == JobStatus.PENDING) _endFree(_jobId, job, JobStatus.CANCELLED);
+        if (job.life.status() == JobStatus.PENDING) _cancelFree(_jobId, job, false);
         else if (!job.life.has(LifeWord.IN_CANCELLING_QUEUE)) _queue(_jobId, job, QueueKind.CANCELLING);
     }
 
@@ -118,16 +125,10 @@ contract MetaScheduler is MarketCore, AccessControl {
         _assign(_jobId, _providerAddr);
     }
 
-    /// @notice Assigns many jobs, each to the provider at the same place of the other list. Leaves out what is not
-    /// PENDING any more, a provider that may have nothing new, and credits that would not buy a minute.
-    function metaScheduleMany(bytes32[] calldata _jobIds, address[] calldata _providerAddrs)
-        external
-        onlyRole(METASCHEDULER_ROLE)
-    {
-        if (_jobIds.length != _providerAddrs.length) {
-            revert OutOfRange(_providerAddrs.length, _jobIds.length, _jobIds.length);
-        }
-        _assignMany(_jobIds, _providerAddrs);
+    /// @notice Assigns many jobs. Leaves out what is not PENDING any more, a provider that may have nothing new or asks
+    /// for more than expected, and credits that would not buy a minute.
+    function metaScheduleMany(Assignment[] calldata _assignments) external onlyRole(METASCHEDULER_ROLE) {
+        _assignMany(_assignments);
     }
 
     /// @notice Locks one more slice of the customer's allowance, or what is left of the cap if that is less; if the
@@ -235,8 +236,7 @@ contract MetaScheduler is MarketCore, AccessControl {
         _noticeTopUps(_count);
     }
 
-    // -------------------------------------------------------------------------------------------------- several
-    // parties
+    // ------------------------------------------------------------------------------------------------ several parties
 
     /// @notice Ends a job that is lost, as PANICKED.
     /// - The meta-scheduler and the job's provider may at any time, at no cost.
@@ -251,7 +251,9 @@ contract MetaScheduler is MarketCore, AccessControl {
         Settings memory settings = constants.all();
         uint256 billed = _panicBill(job, settings);
 
-        if (bytes(_lastError).length != 0) jobs.setLastError(_jobId, _lastError);
+        // A stranger may end what was forgotten, but has nothing to say about it.
+        bool party = msg.sender == job.customerAddr || _mayPanic(job);
+        if (party && bytes(_lastError).length != 0) jobs.setLastError(_jobId, _lastError);
         Earnings memory earned;
         _end(_jobId, job, JobStatus.PANICKED, billed, 0, settings.deepsquareCut, earned);
         _settle(job.providerAddr, earned);
@@ -339,9 +341,14 @@ contract MetaScheduler is MarketCore, AccessControl {
         if (tooMuch) emit BilledTooMuchEvent(report.jobId, msg.sender, cost);
     }
 
+    /// @dev Whether the caller may panic a job at any time.
+    function _mayPanic(JobState memory job) private view returns (bool) {
+        return msg.sender == job.providerAddr || hasRole(METASCHEDULER_ROLE, msg.sender);
+    }
+
     /// @dev The seconds that the caller's panic of a job bills; reverts if it may not.
     function _panicBill(JobState memory job, Settings memory settings) private view returns (uint256 billed) {
-        if (msg.sender == job.providerAddr || hasRole(METASCHEDULER_ROLE, msg.sender)) return 0;
+        if (_mayPanic(job)) return 0;
         bool customer = msg.sender == job.customerAddr;
         if (customer && job.life.status() < JobStatus.SCHEDULED) return 0;
 

@@ -55,6 +55,11 @@ contract ProviderManager is IProviderManager, ProviderList, AccessControl {
     /// @notice Registering is free.
     uint256 public constant PROVIDER_REGISTRATION_TAX = 0;
 
+    /// @notice What a provider may say of itself: so much that everybody can read it.
+    uint256 public constant MAX_NODES = 1024;
+    uint256 public constant MAX_LABELS = 128;
+    uint256 public constant MAX_LABEL_BYTES = 8192;
+
     mapping(address provider => Record) private _records;
 
     /// @dev The deployer administers the roles and grants METASCHEDULER_ROLE to whom it trusts.
@@ -171,15 +176,17 @@ contract ProviderManager is IProviderManager, ProviderList, AccessControl {
         Label[] calldata _labels
     ) external {
         _checkHardware(_hardware);
+        _checkLabels(_labels);
         Record storage record = _records[msg.sender];
         record.gpuPricePerMin = uint96(_bounded(_providerPrices.gpuPricePerMin, type(uint96).max));
         record.cpuPricePerMin = uint96(_bounded(_providerPrices.cpuPricePerMin, type(uint96).max));
         record.memPricePerMin = uint64(_bounded(_providerPrices.memPricePerMin, type(uint64).max));
         record.hardware = _hardware;
         record.labels = _labels;
+        emit ProviderOffer(msg.sender, record.gpuPricePerMin, record.cpuPricePerMin, record.memPricePerMin);
         if (record.membership != Membership.NONE) return;
-        record.membership = Membership.WAITING;
         emit ProviderWaitingForApproval(msg.sender);
+        _setMembership(msg.sender, Membership.WAITING);
     }
 
     // --------------------------------------------------------------------------------- writes, operators of the market
@@ -188,9 +195,9 @@ contract ProviderManager is IProviderManager, ProviderList, AccessControl {
     function approve(address _providerAddr) external onlyRole(METASCHEDULER_ROLE) {
         if (!_is(_providerAddr, Membership.WAITING)) revert WaitingApprovalOnly();
         if (_records[_providerAddr].isBanned) revert Banned();
-        _records[_providerAddr].membership = Membership.JOINED;
         _append(_providerAddr);
         emit ProviderApproved(_providerAddr);
+        _setMembership(_providerAddr, Membership.JOINED);
     }
 
     /// @notice Makes a joined provider leave, or turns a waiting one down. It may register again; jobs it has claimed
@@ -199,8 +206,8 @@ contract ProviderManager is IProviderManager, ProviderList, AccessControl {
         Record storage record = _records[_providerAddr];
         if (record.membership == Membership.NONE) revert NoProvider();
         if (record.membership == Membership.JOINED) _drop(_providerAddr);
-        record.membership = Membership.NONE;
         emit ProviderRemoved(_providerAddr);
+        _setMembership(_providerAddr, Membership.NONE);
     }
 
     /// @notice Keeps a provider from new jobs, and from joining, until it is unbanned; what it has claimed it may end.
@@ -235,6 +242,12 @@ contract ProviderManager is IProviderManager, ProviderList, AccessControl {
         if (_records[_providerAddr].isBanned == banned) revert AlreadyDone();
         _records[_providerAddr].isBanned = banned;
         emit ProviderBanChanged(_providerAddr, banned);
+        emit ProviderChanged(_providerAddr, uint8(_records[_providerAddr].membership), banned);
+    }
+
+    function _setMembership(address _providerAddr, Membership membership) private {
+        _records[_providerAddr].membership = membership;
+        emit ProviderChanged(_providerAddr, uint8(membership), _records[_providerAddr].isBanned);
     }
 
     function _is(address _providerAddr, Membership membership) private view returns (bool) {
@@ -277,8 +290,18 @@ contract ProviderManager is IProviderManager, ProviderList, AccessControl {
             hardware.gpusPerNode.length != nodes || hardware.cpusPerNode.length != nodes
                 || hardware.memPerNode.length != nodes
         ) revert ArrayLengthMismatch();
+        _bounded(nodes, MAX_NODES);
         if (_isZero(hardware.cpusPerNode)) revert InvalidTotalCpus();
         if (_isZero(hardware.memPerNode)) revert InvalidTotalMem();
+    }
+
+    function _checkLabels(Label[] calldata labels) private pure {
+        _bounded(labels.length, MAX_LABELS);
+        uint256 total;
+        for (uint256 i = 0; i < labels.length; i++) {
+            total += bytes(labels[i].key).length + bytes(labels[i].value).length;
+        }
+        _bounded(total, MAX_LABEL_BYTES);
     }
 
     function _isZero(uint64[] calldata values) private pure returns (bool) {

@@ -112,6 +112,14 @@ struct JobRequest {
     bytes32 key;
 }
 
+/// @notice One job's assignment of many.
+struct Assignment {
+    bytes32 jobId;
+    address provider;
+    /// @dev Wei of credit that a minute may cost at most: prices can change before the assignment is carried out.
+    uint256 mostPerMinute;
+}
+
 /// @notice One job's report of many.
 struct JobReport {
     bytes32 jobId;

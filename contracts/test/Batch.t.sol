@@ -39,12 +39,8 @@ contract BatchTest is MarketTest {
     }
 
     function _assign(bytes32[] memory ids, address provider) private {
-        address[] memory to = new address[](ids.length);
-        for (uint256 i = 0; i < ids.length; i++) {
-            to[i] = provider;
-        }
         vm.prank(SCHEDULER);
-        market.metaScheduleMany(ids, to);
+        market.metaScheduleMany(_assignments(ids, provider));
     }
 
     function _claimMany(uint256 count) private {
@@ -137,6 +133,18 @@ contract BatchTest is MarketTest {
         same(market.requestNewJobs(again)[0], bytes32(uint256(4)), "another customer's purchase");
     }
 
+    /// @notice Who asks again for an answer that was lost gets it, also of a market that was closed meanwhile.
+    function test_AClosedMarketStillKnowsKeys() public {
+        JobRequest[] memory requests = _many(1);
+        requests[0].key = "mine";
+        bytes32 id = _buy(requests)[0];
+        market.setEnableRequestNewJob(false);
+        same(_buy(requests)[0], id, "the same job");
+        requests[0].key = "another";
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.NewJobRequestDisabled.selector));
+        _buy(requests);
+    }
+
     function test_AKeyStaysUsedWhenItsJobHasEnded() public {
         JobRequest[] memory requests = new JobRequest[](1);
         requests[0] = _one(LOCKED, "a");
@@ -219,37 +227,50 @@ contract BatchTest is MarketTest {
     function test_AssignmentsLeaveOutWhoMayHaveNothing() public {
         bytes32[] memory ids = _buy(_many(3));
         providers.ban(OTHER);
-        address[] memory to = new address[](3);
-        (to[0], to[1], to[2]) = (PROVIDER, OTHER, STRANGER);
+        Assignment[] memory list = _assignments(ids, PROVIDER);
+        (list[1].provider, list[2].provider) = (OTHER, STRANGER);
         vm.prank(SCHEDULER);
-        market.metaScheduleMany(ids, to);
+        market.metaScheduleMany(list);
         _isIn(ids[0], JobStatus.META_SCHEDULED);
         _isIn(ids[1], JobStatus.PENDING);
         _isIn(ids[2], JobStatus.PENDING);
     }
 
-    function test_AssignmentsNeedTwoListsOfOneLength() public {
-        bytes32[] memory ids = _buy(_many(2));
-        vm.expectRevert(abi.encodeWithSelector(OutOfRange.selector, 1, 2, 2));
+    /// @notice A provider that raises its prices after it was chosen by them gets nothing.
+    function test_AssignmentsLeaveOutWhoAsksForMoreThanExpected() public {
+        bytes32[] memory ids = _buy(_many(3));
+        Assignment[] memory list = _assignments(ids, PROVIDER);
+        (list[0].mostPerMinute, list[1].mostPerMinute) = (PER_MINUTE, PER_MINUTE - 1);
         vm.prank(SCHEDULER);
-        market.metaScheduleMany(ids, new address[](1));
+        market.metaScheduleMany(list);
+        _isIn(ids[0], JobStatus.META_SCHEDULED);
+        _isIn(ids[1], JobStatus.PENDING);
+        _isIn(ids[2], JobStatus.META_SCHEDULED);
+        _queued(PROVIDER, 2, 0, 0);
+
+        ProviderPrices memory raised = _prices();
+        raised.gpuPricePerMin++;
+        _register(PROVIDER, raised);
+        list[1].mostPerMinute = PER_MINUTE;
+        vm.prank(SCHEDULER);
+        market.metaScheduleMany(list);
+        _isIn(ids[1], JobStatus.PENDING);
     }
 
     function test_OnlyTheMetaSchedulerAssignsMany() public {
         _expectUnauthorized(STRANGER, market.METASCHEDULER_ROLE());
         vm.prank(STRANGER);
-        market.metaScheduleMany(new bytes32[](0), new address[](0));
+        market.metaScheduleMany(new Assignment[](0));
     }
 
     /// @notice Too little gas for one of many must not look as if that one had moved on.
     function test_TooLittleGasIsNoReasonToLeaveOut() public {
         bytes32[] memory ids = _buy(_many(1));
-        address[] memory to = new address[](1);
-        to[0] = PROVIDER;
+        Assignment[] memory list = _assignments(ids, PROVIDER);
         bool left;
         for (uint256 gas = 30_000; gas < 150_000; gas += 1000) {
             vm.prank(SCHEDULER);
-            (bool done,) = address(market).call{gas: gas}(abi.encodeCall(market.metaScheduleMany, (ids, to)));
+            (bool done,) = address(market).call{gas: gas}(abi.encodeCall(market.metaScheduleMany, (list)));
             if (done && jobs.get(ids[0]).status == JobStatus.PENDING) left = true;
             if (done) break;
         }
@@ -260,13 +281,11 @@ contract BatchTest is MarketTest {
     /// @notice The same, where the record takes all the gas that it is given.
     function test_WhatRunsOutOfGasUndoesTheWhole() public {
         bytes32[] memory ids = new bytes32[](1);
-        address[] memory to = new address[](1);
-        to[0] = PROVIDER;
         IJobRepository greedy = IJobRepository(address(new Greedy()));
         market = new MetaScheduler(IERC20(address(credit)), constants, providers, queues, greedy);
         market.grantRole(market.METASCHEDULER_ROLE(), address(this));
         bytes[2] memory calls = [
-            abi.encodeCall(market.metaScheduleMany, (ids, to)),
+            abi.encodeCall(market.metaScheduleMany, (_assignments(ids, PROVIDER))),
             abi.encodeCall(market.providerSetJobStatuses, (_reports(ids, JobStatus.FINISHED, 0)))
         ];
         for (uint256 i = 0; i < calls.length; i++) {

@@ -249,6 +249,7 @@ contract BillingTest is MarketTest {
     /// @notice The bill against the rule written down once more.
     function testFuzz_Bill(uint64 reported, uint32 time, uint8 delta) public {
         time /= 2;
+        delta = delta == 0 ? 1 : delta;
         constants.setBillDurationDeltaMinute(delta);
         bytes32 id = _job(JobStatus.RUNNING);
         _pass(time);

@@ -83,7 +83,7 @@ contract DelegateTest is MarketTest {
     function test_TheCapCanBeSetLaterAndRaised() public {
         bytes32 id = _short(true, ANY);
         expectEmit(address(market));
-        emit MetaScheduler.DelegateSpendingChanged(id, true, 0);
+        emit MarketCore.DelegateSpendingChanged(id, true, 0);
         _cap(id, 0);
         _expectCapReached(0);
         _topUp(id);
@@ -101,7 +101,7 @@ contract DelegateTest is MarketTest {
         vm.expectRevert(abi.encodeWithSelector(MarketCore.NoSpendingAuthority.selector));
         _topUp(id);
         expectEmit(address(market));
-        emit MetaScheduler.DelegateSpendingChanged(id, true, 2 * PER_MINUTE);
+        emit MarketCore.DelegateSpendingChanged(id, true, 2 * PER_MINUTE);
         _allow(id, true);
         _topUp(id);
         same(_locked(id), 3 * PER_MINUTE, "within the cap");

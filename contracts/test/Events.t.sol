@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {MarketCore} from "../src/MarketCore.sol";
 import {MetaScheduler} from "../src/MetaScheduler.sol";
 import {IJobRepository} from "../src/interfaces/IJobRepository.sol";
+import {IProviderManager} from "../src/interfaces/IProviderManager.sol";
 import {MarketTest} from "./utils/Market.sol";
 import "../src/Types.sol";
 
@@ -49,7 +50,61 @@ contract EventsTest is MarketTest {
         market.panicJob(lost, "");
     }
 
+    // -------------------------------------------------------------------------------------------------- providers
+
+    function _expectProvider(address provider, uint8 membership, bool banned) private {
+        expectEmit(address(providers));
+        emit IProviderManager.ProviderChanged(provider, membership, banned);
+    }
+
+    function test_WhereAProviderStands() public {
+        expectEmit(address(providers));
+        emit IProviderManager.ProviderOffer(STRANGER, 11e15, 5e15, 1e15);
+        _expectProvider(STRANGER, 1, false);
+        _register(STRANGER, _prices());
+        _expectProvider(STRANGER, 2, false);
+        providers.approve(STRANGER);
+        _expectProvider(STRANGER, 2, true);
+        providers.ban(STRANGER);
+        _expectProvider(STRANGER, 0, true);
+        providers.remove(STRANGER);
+        _expectProvider(STRANGER, 0, false);
+        providers.unban(STRANGER);
+    }
+
     // ---------------------------------------------------------------------------------------------------- the market
+
+    function test_Notices() public {
+        bytes32 id = _job(JobStatus.RUNNING);
+        _cancel(id);
+        vm.prank(CUSTOMER);
+        market.topUpJob(id, PER_MINUTE);
+        expectEmit(address(market));
+        emit MarketCore.NoticeTaken(id, PROVIDER, QueueKind.CANCELLING);
+        vm.prank(PROVIDER);
+        market.claimNextCancellingJob();
+        expectEmit(address(market));
+        emit MarketCore.NoticeTaken(id, PROVIDER, QueueKind.TOP_UP);
+        vm.prank(PROVIDER);
+        market.claimNextTopUpJob();
+    }
+
+    /// @notice A purchase tells of the delegate only where it is allowed or capped.
+    function test_TheDelegateOfAPurchase() public {
+        uint256 any = type(uint256).max;
+        JobRequest[] memory requests = new JobRequest[](3);
+        requests[0] = JobRequest(_definition(), LOCKED, "job", false, any, 0);
+        requests[1] = JobRequest(_definition(), LOCKED, "job", true, any, 0);
+        requests[2] = JobRequest(_definition(), LOCKED, "job", false, 7, 0);
+        vm.recordLogs();
+        vm.prank(CUSTOMER);
+        bytes32[] memory ids = market.requestNewJobs(requests);
+        same(count(vm.getRecordedLogs(), MarketCore.DelegateSpendingChanged.selector), 2, "told");
+        expectEmit(address(market));
+        emit MarketCore.DelegateSpendingChanged(bytes32(uint256(ids[2]) + 1), true, any);
+        vm.prank(CUSTOMER);
+        market.requestNewJob(_definition(), LOCKED, "job", true);
+    }
 
     function test_CancelRequests() public {
         bytes32 pending = _request();
@@ -89,7 +144,7 @@ contract EventsTest is MarketTest {
     function test_DelegatedSpending() public {
         bytes32 id = _request();
         expectEmit(address(market));
-        emit MetaScheduler.DelegateSpendingChanged(id, true, type(uint256).max);
+        emit MarketCore.DelegateSpendingChanged(id, true, type(uint256).max);
         vm.prank(CUSTOMER);
         market.setDelegateSpendingAuthority(id, true);
     }

@@ -63,16 +63,14 @@ contract GasTest is MarketTest {
         vm.prank(CUSTOMER);
         bytes32[] memory ids = market.requestNewJobs(requests);
         _spent(group, "request");
-        address[] memory to = new address[](BATCH);
         JobReport[] memory running = new JobReport[](BATCH);
         JobReport[] memory finished = new JobReport[](BATCH);
         for (uint256 i = 0; i < BATCH; i++) {
-            to[i] = PROVIDER;
             running[i] = JobReport(ids[i], uint8(JobStatus.RUNNING), 0, "", 0);
             finished[i] = JobReport(ids[i], uint8(JobStatus.FINISHED), 60, "", 0);
         }
         vm.prank(SCHEDULER);
-        market.metaScheduleMany(ids, to);
+        market.metaScheduleMany(_assignments(ids, PROVIDER));
         _spent(group, "assign");
         vm.prank(PROVIDER);
         market.claimNextJobs(BATCH);

@@ -76,6 +76,17 @@ contract InvariantTest is Check {
         _holds(7);
     }
 
+    /// @notice All of them after each step: for a long run, in which each is to see each step.
+    function invariant_All() public view {
+        for (uint256 number = 2; number <= 7; number++) {
+            _holds(number);
+        }
+        handler.checkConservation();
+        handler.checkBills();
+        handler.checkColdIsFinal();
+        handler.checkQueues();
+    }
+
     /// @notice 3. No queue is jammed at the end of any sequence.
     function afterInvariant() public {
         handler.drain();

@@ -489,6 +489,58 @@ contract LifeTest is MarketTest {
         market.panicJob(id, "");
     }
 
+    /// @notice A stranger may end what was forgotten, but what it says is not recorded as the job's error.
+    function test_AStrangersWordsAreNotRecorded() public {
+        bytes32 id = _job(JobStatus.RUNNING);
+        vm.warp(_now() + 30 days);
+        _panic(STRANGER, id);
+        _isIn(id, JobStatus.PANICKED);
+        same(bytes(jobs.get(id).lastError), "", "error");
+        bytes32 own = _job(JobStatus.RUNNING);
+        _panic(CUSTOMER, own);
+        same(bytes(jobs.get(own).lastError), "lost", "the customer's");
+    }
+
+    /// @notice Who took notice of a cancel request and claims the job later would not be told again: it gets none.
+    function test_AClaimOfWhatIsToBeCancelledEndsIt() public {
+        bytes32 id = _job(JobStatus.META_SCHEDULED);
+        bytes32 next = _job(JobStatus.META_SCHEDULED);
+        _cancel(id);
+        vm.prank(PROVIDER);
+        market.claimNextCancellingJob();
+        _pass(1 days);
+        vm.recordLogs();
+        vm.prank(PROVIDER);
+        market.claimNextJobs(2);
+        same(count(vm.getRecordedLogs(), MarketCore.ClaimJobEvent.selector), 1, "claimed");
+        _isIn(id, JobStatus.CANCELLED);
+        _isIn(next, JobStatus.SCHEDULED);
+        same(credit.balanceOf(CUSTOMER), 9 * LOCKED, "refunded");
+        _queued(PROVIDER, 0, 0, 0);
+        // Also one that was not told of it.
+        bytes32 untold = _job(JobStatus.META_SCHEDULED);
+        _cancel(untold);
+        _claim(PROVIDER);
+        _isIn(untold, JobStatus.CANCELLED);
+        _queued(PROVIDER, 0, 0, 0);
+    }
+
+    /// @notice No clock stops a job from ending.
+    function test_EndsAtTheEndOfTime() public {
+        bytes32 id = _job(JobStatus.RUNNING);
+        vm.roll(1 << 40);
+        vm.warp(1 << 40);
+        _set(id, JobStatus.FINISHED, 1);
+        Job memory job = jobs.get(id);
+        same(job.time.end, type(uint32).max, "end");
+        same(job.time.blockNumberStateChange, type(uint32).max, "block");
+        same(job.cost.finalCost, PER_MINUTE, "billed");
+        bytes32 late = _job(JobStatus.RUNNING);
+        _cancel(late);
+        _set(late, JobStatus.CANCELLED, 0);
+        same(jobs.get(late).time.cancelRequestTimestamp, type(uint32).max, "cancel request");
+    }
+
     function _panic(address caller, bytes32 id) private {
         vm.prank(caller);
         market.panicJob(id, "lost");

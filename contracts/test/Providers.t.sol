@@ -5,6 +5,7 @@ import {ProviderList} from "../src/ProviderList.sol";
 import {ProviderManager} from "../src/ProviderManager.sol";
 import {IProviderManager} from "../src/interfaces/IProviderManager.sol";
 import {MarketTest} from "./utils/Market.sol";
+import {Vm} from "./utils/Vm.sol";
 import "../src/Types.sol";
 
 /// @notice How providers come, stay and go.
@@ -28,12 +29,20 @@ contract ProvidersTest is MarketTest {
         same(providers.getProvider(NEWCOMER).addr, address(0), "not joined");
     }
 
+    /// @dev Of a repeat nothing is told but the prices.
+    function _onlyTheOffer(uint256 gpu, uint256 cpu, uint256 mem) private {
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        same(logs.length, 1, "events");
+        same(logs[0].topics[0], IProviderManager.ProviderOffer.selector, "which");
+        same(logs[0].data, abi.encode(gpu, cpu, mem), "the prices");
+    }
+
     /// @notice Supervisors register at every start.
     function test_RegisterAgainWhileWaiting() public {
         _register(NEWCOMER, _prices());
         vm.recordLogs();
         _register(NEWCOMER, ProviderPrices({gpuPricePerMin: 1, cpuPricePerMin: 2, memPricePerMin: 3}));
-        same(vm.getRecordedLogs().length, 0, "announced once");
+        _onlyTheOffer(1, 2, 3);
         same(providers.getWaitingForApprovalProvider(NEWCOMER).providerPrices.cpuPricePerMin, 2, "the latest offer");
         providers.approve(NEWCOMER);
         same(providers.getProviderPrices(NEWCOMER).cpuPricePerMin, 2, "is what joins");
@@ -46,7 +55,7 @@ contract ProvidersTest is MarketTest {
         vm.prank(PROVIDER);
         providers.register(hardware, _prices(), new Label[](0));
 
-        same(vm.getRecordedLogs().length, 0, "announced once");
+        _onlyTheOffer(11e15, 5e15, 1e15);
         yes(providers.isValidForScheduling(PROVIDER), "still joined");
         no(providers.isWaitingForApproval(PROVIDER), "not waiting");
         same(providers.getProviderHardware(PROVIDER).cpusPerNode[0], 128, "the new hardware");

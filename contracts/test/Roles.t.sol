@@ -45,7 +45,7 @@ contract RolesTest is MarketTest {
             abi.encodeCall(jobs.create, (job)),
             abi.encodeCall(jobs.update, (job)),
             abi.encodeCall(jobs.open, (STRANGER, 1, false, 0, "")),
-            abi.encodeCall(jobs.assign, (id, PROVIDER, _prices())),
+            abi.encodeCall(jobs.assign, (id, PROVIDER, _prices(), 0)),
             abi.encodeCall(jobs.release, (id)),
             abi.encodeCall(jobs.claim, (id)),
             abi.encodeCall(jobs.start, (id)),

@@ -75,12 +75,12 @@ contract SecondsTest is MarketTest {
         same(_billed(panicked) + _billed(failed), 0, "billed");
     }
 
-    function test_WithoutADelta() public {
-        constants.setBillDurationDeltaMinute(0);
+    function test_TheLeastDelta() public {
+        constants.setBillDurationDeltaMinute(1);
         bytes32 id = _job(JobStatus.RUNNING);
         _pass(61);
-        _end(id, JobStatus.FINISHED, 62);
-        same(_billed(id), _cost(61), "the chain's seconds");
+        _end(id, JobStatus.FINISHED, 122);
+        same(_billed(id), _cost(121), "the chain's seconds and a minute");
     }
 
     // ---------------------------------------------------------------------------------------------- a cancelled job
@@ -142,7 +142,7 @@ contract SecondsTest is MarketTest {
 
     function testFuzz_Seconds(uint64 reported, uint32 time, uint16 delta, uint16 fee, uint8 end, bool asked) public {
         time /= 2;
-        constants.setBillDurationDeltaMinute(within(delta, 0, 1440));
+        constants.setBillDurationDeltaMinute(within(delta, 1, 1440));
         constants.setCancellationFeeMinute(within(fee, 0, 1440));
         JobStatus status = JobStatus(within(end, 4, 8));
         bytes32 id = _job(JobStatus.RUNNING);
@@ -152,7 +152,7 @@ contract SecondsTest is MarketTest {
         _end(id, status, reported);
         Vm.Log[] memory logs = vm.getRecordedLogs();
 
-        uint256 bound = uint256(time) + 60 * within(delta, 0, 1440);
+        uint256 bound = uint256(time) + 60 * within(delta, 1, 1440);
         uint256 billed = reported < bound ? reported : bound;
         uint256 least = 60 * within(fee, 0, 1440);
         if (asked && status == JobStatus.CANCELLED && billed < least) billed = least;

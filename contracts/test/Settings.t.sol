@@ -45,7 +45,7 @@ contract SettingsTest is MarketTest {
             "claimJobTimeout",
             "topUpSliceDurationMin"
         ];
-        uint256[6] memory lowest = [uint256(0), 0, 0, 0, 1, 1];
+        uint256[6] memory lowest = [uint256(0), 0, 1, 0, 1, 1];
         uint256[6] memory highest = [uint256(type(uint96).max), 100, 1440, 1440, 604_800, 86_400];
         for (uint256 i = 0; i < 6; i++) {
             uint256[2] memory ends = [lowest[i], highest[i]];

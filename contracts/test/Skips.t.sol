@@ -13,15 +13,13 @@ contract SkipsTest is MarketTest {
 
     function _assign(uint256 count) private returns (bytes32[] memory ids) {
         JobRequest[] memory orders = new JobRequest[](count);
-        address[] memory to = new address[](count);
         for (uint256 i = 0; i < count; i++) {
             orders[i] = JobRequest(_definition(), 10 * PER_MINUTE, "job", false, 0, 0);
-            to[i] = PROVIDER;
         }
         vm.prank(CUSTOMER);
         ids = market.requestNewJobs(orders);
         vm.prank(SCHEDULER);
-        market.metaScheduleMany(ids, to);
+        market.metaScheduleMany(_assignments(ids, PROVIDER));
     }
 
     function _refuse(bytes32 id) private {
@@ -194,10 +192,8 @@ contract SkipsTest is MarketTest {
 
         vm.expectRevert(abi.encodeWithSelector(OutOfRange.selector, 65_536, 0, 65_535));
         _schedule(ids[0], PROVIDER);
-        address[] memory to = new address[](2);
-        (to[0], to[1]) = (PROVIDER, PROVIDER);
         vm.prank(SCHEDULER);
-        market.metaScheduleMany(ids, to);
+        market.metaScheduleMany(_assignments(ids, PROVIDER));
         _isIn(ids[0], JobStatus.PENDING);
         _isIn(ids[1], JobStatus.META_SCHEDULED);
         _queued(PROVIDER, 1, 0, 0);

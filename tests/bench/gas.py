@@ -23,7 +23,7 @@ from deepsquare.chain.deploy import deploy
 from deepsquare.chain.market import Market
 from deepsquare.chain.rpc import connect, request
 from deepsquare.chain.transactions import Sender
-from deepsquare.chain.types import Hardware, JobDefinition, JobRequest, JobStatus, Label, Prices
+from deepsquare.chain.types import UNLIMITED, Hardware, JobDefinition, JobRequest, JobStatus, Label, Prices
 from deepsquare.chain.wallet import Wallet
 from deepsquare.grid.local.toolchain import find_anvil
 
@@ -100,7 +100,9 @@ class Bench:
         requests = [JobRequest(DEFINITION, LOCKED, NAME).encode()] * BATCH
         bought = await self._send(costs, "request", "customer", "requestNewJobs", requests)
         ids = [event[0] for event in customer.events(bought, "MetaScheduler", "NewJobRequestEvent")]
-        await self._send(costs, "assign", "scheduler", "metaScheduleMany", ids, [provider.account] * BATCH)
+        await self._send(
+            costs, "assign", "scheduler", "metaScheduleMany", [(job_id, provider.account, UNLIMITED) for job_id in ids]
+        )
         await self._send(costs, "claim", "provider", "claimNextJobs", BATCH)
         for what, status in (("running", JobStatus.RUNNING), ("finished", JobStatus.FINISHED)):
             reports = [(job_id, status, 60, "", 0) for job_id in ids]

@@ -43,7 +43,7 @@ interface IJobRepository {
         uint256 delegateAllowance,
         bytes memory packed
     ) external returns (bytes32);
-    function assign(bytes32 _jobId, address _providerAddr, ProviderPrices memory _prices)
+    function assign(bytes32 _jobId, address _providerAddr, ProviderPrices memory _prices, uint256 _mostPerMinute)
         external
         returns (bool affordable, uint256 costPerMinute_, uint16 assignments);
     function release(bytes32 _jobId) external;
@@ -63,7 +63,6 @@ interface IJobRepository {
     function getByCustomer(address customerAddr) external view returns (bytes32[] memory);
     function costPerMinute(bytes32 _jobId) external view returns (uint256);
     function delegateAllowance(bytes32 _jobId) external view returns (uint256);
-    function providerOf(bytes32 _jobId) external view returns (address);
     function assignmentOf(bytes32 _jobId) external view returns (address provider, uint16 assignments);
     function isQueued(bytes32 _jobId, QueueKind kind, address _providerAddr, uint16 assignments)
         external

@@ -14,6 +14,14 @@ interface IProviderManager {
     /// @notice A provider was banned (true) or readmitted (false).
     event ProviderBanChanged(address addr, bool status);
 
+    /// @notice What a provider offers from now on, in wei of credit a minute: told at each registration, for clients
+    /// that ask their node for one provider alone.
+    event ProviderOffer(
+        address indexed provider, uint256 gpuPricePerMin, uint256 cpuPricePerMin, uint256 memPricePerMin
+    );
+    /// @notice Where a provider stands, whenever that changes: 0 outside, 1 waiting for approval, 2 joined.
+    event ProviderChanged(address indexed provider, uint8 membership, bool banned);
+
     function register(ProviderHardware memory _hardware, ProviderPrices memory _prices, Label[] memory _labels) external;
     function approve(address _providerAddr) external;
     function remove(address _providerAddr) external;

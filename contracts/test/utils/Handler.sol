@@ -34,6 +34,11 @@ contract Handler is Market {
     bytes32[] internal hot;
     bytes32[] internal cold;
     mapping(bytes32 => Ghost) internal ghosts;
+    /// @dev The time that was last reported of a job, in seconds; whether in minutes.
+    mapping(bytes32 => uint256) internal reported;
+    mapping(bytes32 => bool) internal inMinutes;
+    /// @dev What the panic that is tried shall bill.
+    uint256 internal panicBill;
     mapping(address => uint256) internal owned;
     mapping(address => mapping(bytes32 => bytes32)) internal jobOfKey;
     uint256 internal minted;
@@ -86,6 +91,26 @@ contract Handler is Market {
             _bought(customer, ids[i], locked, i > 0, requests[i].delegateCap);
         }
         _advance(steps);
+    }
+
+    /// @notice While the market is closed nobody buys, but a key still tells what it bought.
+    function buyWhileClosed(uint256 who, uint8 key) external {
+        address customer = customers[who % 3];
+        market.setEnableRequestNewJob(false);
+        _give(customer, PER_MINUTE + constants.minimumAmount());
+        JobRequest[] memory requests = new JobRequest[](1);
+        requests[0] = JobRequest(_definition(), PER_MINUTE + constants.minimumAmount(), "", false, ANY, 0);
+        requests[0].key = bytes32(uint256(key % 8));
+        bytes32 known = requests[0].key == 0 ? bytes32(0) : jobOfKey[customer][requests[0].key];
+        vm.prank(customer);
+        (bool done,) = address(market)
+            .call(abi.encodeCall(market.requestNewJob, (_definition(), requests[0].lockedCredits, "", false)));
+        if (done) breach[2] = "bought of a closed market";
+        vm.prank(customer);
+        (done,) = address(market).call(abi.encodeCall(market.requestNewJobs, (requests)));
+        if (done != (known != 0)) breach[2] = "bought of a closed market, or a key forgotten";
+        market.setEnableRequestNewJob(true);
+        _observe();
     }
 
     /// @dev Most jobs get somewhere: the latest one is assigned, claimed and started, or only some of it.
@@ -145,14 +170,19 @@ contract Handler is Market {
         _observe();
     }
 
+    /// @notice Each hot job twice in a list.
     function assignMany(uint256 to) external {
-        address[] memory targets = new address[](hot.length);
-        for (uint256 i = 0; i < targets.length; i++) {
-            targets[i] = staff[(to % 3 + i) % 3];
+        Assignment[] memory list = new Assignment[](2 * hot.length);
+        uint256 most = to % 2 == 0 ? ANY : PER_MINUTE;
+        for (uint256 i = 0; i < list.length; i++) {
+            list[i] = Assignment(hot[i / 2], staff[(to % 3 + i) % 3], most);
         }
-        bytes32[] memory ids = hot;
         vm.prank(SCHEDULER);
-        market.metaScheduleMany(ids, targets);
+        market.metaScheduleMany(list);
+        for (uint256 i = 0; i < hot.length; i++) {
+            bool assigned = ghosts[hot[i]].status == JobStatus.PENDING && jobs.providerOf(hot[i]) != address(0);
+            if (assigned && jobs.costPerMinute(hot[i]) > most) breach[2] = "assigned at more than expected";
+        }
         _observe();
     }
 
@@ -209,6 +239,7 @@ contract Handler is Market {
         (bytes32 id, bool found) = _pick(seed, JobStatus.RUNNING);
         if (!found) return;
         JobStatus to = JobStatus(within(status, 4, 8));
+        (reported[id], inMinutes[id]) = (minutes_ ? uint256(time) * 60 : time, minutes_);
         if (minutes_) {
             _set(id, to, time);
         } else {
@@ -225,6 +256,7 @@ contract Handler is Market {
         for (uint256 i = 0; i < reports.length; i++) {
             uint8 next = status % 4 == i % 4 ? uint8(within(status + i, 4, 8)) : uint8(JobStatus.RUNNING);
             reports[i] = JobReport(hot[i], next, time, "", 0);
+            (reported[hot[i]], inMinutes[hot[i]]) = (time, false);
         }
         vm.prank(staff[who % 3]);
         market.providerSetJobStatuses(reports);
@@ -272,13 +304,12 @@ contract Handler is Market {
         vm.prank(caller);
         (bool done,) = address(market).call(abi.encodeCall(market.panicJob, (id, "lost")));
         if (done != expected) breach[6] = "who may panic";
-        uint256 bill;
         if (caller == ghost.customer && status == JobStatus.RUNNING && !forgotten) {
             uint256 time = _max(_now() - ghost.start, 60 * constants.cancellationFeeMinute());
-            bill = _min(time * ghost.price / 60, jobs.get(id).cost.maxCost);
+            panicBill = _min(time * ghost.price / 60, jobs.get(id).cost.maxCost);
         }
-        if (done && jobs.get(id).cost.finalCost != bill) breach[6] = "a panic's bill";
         _observe();
+        panicBill = 0;
     }
 
     /// @dev Whether the job's provider has been silent for so long that anybody may end the job.
@@ -393,7 +424,7 @@ contract Handler is Market {
 
     function configure(uint8 cut, uint8 delta, uint8 fee, uint16 timeout_, uint16 slice, uint16 least) external {
         constants.setDeepsquareCut(cut % 101);
-        constants.setBillDurationDeltaMinute(delta % 30);
+        constants.setBillDurationDeltaMinute(1 + delta % 30);
         constants.setCancellationFeeMinute(fee % 30);
         constants.setClaimJobTimeout(1 + uint64(timeout_) % 1 hours);
         constants.setTopUpSliceDurationMin(1 + uint64(_upTo(200, slice)));
@@ -481,7 +512,7 @@ contract Handler is Market {
             abi.encodeCall(market.setDelegateSpendingAuthority, (id, true)),
             abi.encodeCall(market.setDelegateSpendingCap, (id, argument)),
             abi.encodeCall(market.metaSchedule, (id, staff[argument % 3])),
-            abi.encodeCall(market.metaScheduleMany, (new bytes32[](0), new address[](0))),
+            abi.encodeCall(market.metaScheduleMany, (new Assignment[](0))),
             abi.encodeCall(market.topUpJobDelegate, (id)),
             abi.encodeCall(market.refuseJob, (id)),
             abi.encodeCall(market.providerSetJobStatus, (id, uint8(argument % 9), 1, "", 0)),
@@ -498,7 +529,7 @@ contract Handler is Market {
     function _forbiddenOfJobs(bytes32 id, uint256 what, uint256 argument) private view returns (bytes memory) {
         bytes[14] memory calls = [
             abi.encodeCall(jobs.open, (ATTACKER, argument % 1e20, true, 0, "")),
-            abi.encodeCall(jobs.assign, (id, ATTACKER, ProviderPrices(0, 0, 0))),
+            abi.encodeCall(jobs.assign, (id, ATTACKER, ProviderPrices(0, 0, 0), argument)),
             abi.encodeCall(jobs.release, (id)),
             abi.encodeCall(jobs.claim, (id)),
             abi.encodeCall(jobs.start, (id)),
@@ -566,27 +597,34 @@ contract Handler is Market {
         if (job.status == JobStatus.META_SCHEDULED || job.status == JobStatus.SCHEDULED) {
             if (!providers.isValidForScheduling(job.providerAddr)) breach[4] = "a new job for whom may have nothing";
         }
+        bool left = job.status == JobStatus.PENDING || job.status == JobStatus.SCHEDULED;
+        if (left && job.hasCancelRequest) breach[3] = "a job that its customer wants cancelled goes on";
         if (job.status == JobStatus.PENDING) ghost.price = 0;
         if (job.status == JobStatus.RUNNING) ghost.start = _now();
-        if (job.status > JobStatus.RUNNING) _ended(job, ghost);
+        if (job.status > JobStatus.RUNNING) _ended(id, job, ghost);
     }
 
-    function _ended(Job memory job, Ghost storage ghost) private {
+    function _ended(bytes32 id, Job memory job, Ghost storage ghost) private {
         uint256 cost = job.cost.finalCost;
-        if (cost > job.cost.maxCost) breach[2] = "billed more than was locked";
-        if (ghost.start == 0) {
-            if (cost != 0) breach[2] = "billed what never ran";
-        } else {
-            uint256 time = (_now() - ghost.start + 59) / 60 * 60 + 60 * constants.billDurationDeltaMinute();
-            bool fee = job.hasCancelRequest || job.status == JobStatus.PANICKED;
-            if (fee) time = _max(time, 60 * constants.cancellationFeeMinute());
-            if (cost > time * ghost.price / 60) breach[2] = "billed more than the chain saw";
-        }
+        if (cost != _bill(id, job, ghost)) breach[2] = "the bill";
         uint256 share = cost * constants.deepsquareCut() / 100;
         owned[job.customerAddr] += job.cost.maxCost - cost;
         if (job.providerAddr != address(0)) owned[job.providerAddr] += cost - share;
         shares += share;
         if (job.cost.pendingTopUp != 0) breach[3] = "a top-up is pending for what has ended";
+    }
+
+    /// @dev The bill by the rules of the README, to the wei.
+    function _bill(bytes32 id, Job memory job, Ghost storage ghost) private view returns (uint256) {
+        if (ghost.start == 0) return 0;
+        if (job.status == JobStatus.PANICKED) return panicBill;
+        uint256 time = _now() - ghost.start;
+        if (inMinutes[id]) time = (time + 59) / 60 * 60;
+        time = _min(reported[id], time + 60 * constants.billDurationDeltaMinute());
+        if (job.status == JobStatus.CANCELLED && job.hasCancelRequest) {
+            time = _max(time, 60 * constants.cancellationFeeMinute());
+        }
+        return _min(time * ghost.price / 60, job.cost.maxCost);
     }
 
     /// @dev The table of the protocol once more.

@@ -117,6 +117,14 @@ abstract contract Market is Check {
         market.metaSchedule(id, provider);
     }
 
+    /// @notice All of them to one provider, at any price.
+    function _assignments(bytes32[] memory ids, address provider) internal pure returns (Assignment[] memory list) {
+        list = new Assignment[](ids.length);
+        for (uint256 i = 0; i < ids.length; i++) {
+            list[i] = Assignment(ids[i], provider, type(uint256).max);
+        }
+    }
+
     function _claim(address provider) internal {
         vm.prank(provider);
         market.claimNextJob();

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from deepsquare.chain import errors
 from deepsquare.chain.artifacts import artifact
 from deepsquare.chain.errors import ContractError, UnknownRevertError, decode_revert
+from deepsquare.chain.rpc import RpcError, request
 from eth_abi import encode
 from eth_utils import function_signature_to_4byte_selector
 from hypothesis import given
@@ -54,6 +57,21 @@ def test_what_a_user_may_meet_says_what_it_means() -> None:
 
 def test_a_reason_in_words_is_kept() -> None:
     assert str(decode_revert(data_of("Error(string)", "out of luck"))) == "the contract refused: out of luck"
+
+
+def test_a_panic_tells_its_code() -> None:
+    assert str(decode_revert(data_of("Panic(uint256)", 0x11))) == "the contract refused: panic code 0x11"
+
+
+@pytest.mark.parametrize("shape", [lambda data: data, lambda data: {"data": data}, lambda data: f"Reverted {data}"])
+async def test_each_nodes_way_to_tell_revert_data_is_understood(shape: Callable[[str], object]) -> None:
+    class Provider:
+        async def make_request(self, _: str, __: list[object]) -> dict[str, object]:
+            return {"error": {"code": 3, "message": "execution reverted", "data": shape("0x1234")}}
+
+    with pytest.raises(RpcError) as caught:
+        await request(SimpleNamespace(provider=Provider()), "eth_call")
+    assert caught.value.data == "0x1234"
 
 
 @given(st.binary())

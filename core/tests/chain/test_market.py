@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
+from deepsquare.chain import market as market_module
+from deepsquare.chain import rpc, transactions
+from deepsquare.chain import watch as watch_module
 from deepsquare.chain.errors import InsufficientFunds, InvalidJobDefinition, InvalidTransition
-from deepsquare.chain.market import Market
+from deepsquare.chain.market import Assignment, Market
+from deepsquare.chain.rpc import RpcError
 from deepsquare.chain.transactions import Sent
-from deepsquare.chain.types import JobDefinition, JobReport, JobRequest, JobStatus
+from deepsquare.chain.types import UNLIMITED, Hardware, JobDefinition, JobReport, JobRequest, JobStatus, Label, Prices
 from deepsquare.chain.wallet import Wallet
 from deepsquare.chain.watch import JobWatch
 from deepsquare.client.accounting import check
@@ -22,9 +27,13 @@ MINUTE = DEFINITION.cost_per_minute(PRICES)
 NAME = b"test".ljust(32, b"\0")
 
 
+async def ids_of(parties: Parties) -> list[bytes]:
+    return [record.job_id for record in await parties.customer.jobs_of(parties.customer.account)]
+
+
 async def test_the_whole_life_of_a_job(parties: Parties) -> None:
     job_id = await parties.customer.request_job(DEFINITION, 5 * MINUTE, NAME)
-    assert not await parties.scheduler.meta_schedule([(job_id, parties.provider.account)])
+    assert not await parties.scheduler.meta_schedule([Assignment(job_id, parties.provider.account, UNLIMITED)])
     (claim,) = await parties.provider.claim_jobs(5)
     assert (claim.job_id, claim.customer, claim.max_minutes) == (job_id, parties.customer.account, 5)
     assert claim.definition == DEFINITION
@@ -42,10 +51,11 @@ async def test_many_jobs_live_together(parties: Parties) -> None:
     count = 51 if parties.customer.extended else 3
     ids = [await parties.customer.request_job(DEFINITION, 5 * MINUTE, NAME) for _ in range(count)]
     await parties.customer.cancel_job(ids[1])
-    refused = await parties.scheduler.meta_schedule([(job_id, parties.provider.account) for job_id in ids])
-    assert {job_id: str(error) for job_id, error in refused.items()} == {
-        ids[1]: "the job has ended (CANCELLED), and what has ended stays as it is"
-    }
+    refused = await parties.scheduler.meta_schedule(
+        [Assignment(job_id, parties.provider.account, UNLIMITED) for job_id in ids]
+    )
+    assert list(refused) == [ids[1]]
+    assert ("moved on" if parties.customer.extended else "the job has ended (CANCELLED)") in refused[ids[1]]
     ids.remove(ids[1])
     claimed: list[bytes] = []
     while (await parties.provider.waiting()).claimable:
@@ -86,21 +96,88 @@ async def test_a_key_buys_once(parties: Parties) -> None:
         with pytest.raises(TransactionError, match="one by one"):
             await parties.customer.request_jobs(requests)
         return
-    count = len(await parties.customer.job_ids_of(parties.customer.account))
+    count = len(await ids_of(parties))
     ids = await parties.customer.request_jobs(requests)
     assert ids[0] == ids[3]
-    assert await parties.customer.job_ids_of(parties.customer.account) == sorted(
-        {*ids, *(await parties.customer.job_ids_of(parties.customer.account))[:count]}
-    )
     assert len(set(ids)) == 4
+    assert await ids_of(parties) == [*(await ids_of(parties))[:count], *sorted(set(ids))]
     assert await parties.customer.request_jobs(requests[:1]) == ids[:1]
     assert await parties.customer.job_of_key(parties.provider.account, first) is None
     assert all(item.ok for item in await check(parties.customer, parties.customer.account))
 
 
+async def test_many_keys_one_of_which_is_known(parties: Parties) -> None:
+    if not parties.customer.extended:
+        return
+    keys = [bytes([number]) * 32 for number in (11, 12, 13)]
+    (known,) = await parties.customer.request_jobs([JobRequest(DEFINITION, 5 * MINUTE, NAME, key=keys[1])])
+    mixed = [JobRequest(DEFINITION, 5 * MINUTE, NAME, key=key) for key in (keys[0], keys[1], bytes(32), keys[2])]
+    ids = await parties.customer.request_jobs(mixed)
+    assert ids[1] == known
+    assert [await parties.customer.job_of_key(parties.customer.account, key) for key in keys] == [ids[0], known, ids[3]]
+    assert len(set(ids)) == 4
+
+
+async def test_a_provider_is_held_to_the_price_that_it_was_chosen_by(parties: Parties) -> None:
+    job_id = await parties.customer.request_job(DEFINITION, 5 * MINUTE, NAME)
+    hardware, labels = Hardware((0,), (4,), (8000,)), [Label("os", "linux")]
+    await parties.provider.register(hardware, Prices(PRICES.gpu, PRICES.cpu * 4, PRICES.mem), labels)
+    try:
+        refused = await parties.scheduler.meta_schedule([Assignment(job_id, parties.provider.account, MINUTE)])
+    finally:
+        await parties.provider.register(hardware, PRICES, labels)
+    job = await parties.customer.get_job(job_id)
+    assert job is not None
+    if parties.customer.extended:
+        assert "raised its prices" in refused[job_id]
+        assert job.status is JobStatus.PENDING
+        await parties.customer.cancel_job(job_id)
+    else:
+        # Contracts of version 1.2 know no such bound; what is locked is the only one.
+        assert job.status is JobStatus.META_SCHEDULED
+        await parties.scheduler.panic_job(job_id, "too dear")
+
+
+async def test_a_providers_jobs_are_found_page_by_page(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(market_module, "_JOBS_A_SCAN", 2)
+    ids = [await parties.customer.request_job(DEFINITION, MINUTE, NAME) for _ in range(3)]
+    assigned = [Assignment(job_id, parties.provider.account, UNLIMITED) for job_id in ids]
+    assert not await parties.scheduler.meta_schedule(assigned)
+    claimed = [claim.job_id for claim in await parties.provider.claim_jobs(2)]
+    found = await parties.scheduler.jobs_at(parties.provider.account, {JobStatus.SCHEDULED, JobStatus.RUNNING})
+    assert sorted(record.job_id for record in found) == claimed == ids[:2]
+    for job_id in ids:
+        await parties.scheduler.panic_job(job_id, "enough")
+    assert not await parties.scheduler.jobs_at(parties.provider.account, {JobStatus.SCHEDULED, JobStatus.RUNNING})
+
+
 async def test_providers_are_found(parties: Parties) -> None:
     (provider,) = await parties.customer.providers()
     assert (provider.address, provider.prices) == (parties.provider.account, PRICES)
+
+
+async def test_a_provider_that_can_not_be_read_hides_no_other(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where a node's calls are too small for a record."""
+    if not parties.customer.extended:
+        return
+    await parties.admin.register(Hardware((0,), (4,), (8000,)), PRICES, [])
+    await parties.admin.transact("ProviderManager", "approve", parties.admin.account)
+    read = parties.customer.read
+
+    async def small_calls(contract: str, function: str, *arguments: Any) -> Any:
+        answer = await read(contract, function, *arguments)
+        if function == "getProviders" and any(provider[0] == parties.admin.account for provider in answer[0]):
+            raise RpcError(-32000, "out of gas", None)
+        return answer
+
+    monkeypatch.setattr(parties.customer, "read", small_calls)
+    try:
+        assert [provider.address for provider in await parties.customer.providers()] == [parties.provider.account]
+        assert parties.admin.account in caplog.text
+    finally:
+        await parties.admin.transact("ProviderManager", "remove", parties.admin.account)
 
 
 async def test_a_pending_job_is_cancelled_at_once_and_costs_nothing(parties: Parties) -> None:
@@ -122,7 +199,7 @@ async def test_reverts_are_their_own_classes_and_nothing_is_sent(parties: Partie
         await parties.customer.request_job(JobDefinition(0, 1, 1, 0, "x"), MINUTE, NAME, before_send=sent.append)
     assert not sent
     job_id = await parties.customer.request_job(DEFINITION, MINUTE, NAME)
-    assert not await parties.scheduler.meta_schedule([(job_id, parties.provider.account)])
+    assert not await parties.scheduler.meta_schedule([Assignment(job_id, parties.provider.account, UNLIMITED)])
     await parties.provider.claim_jobs(1)
     refused = await parties.provider.report([JobReport(job_id, JobStatus.FINISHED)])
     assert isinstance(refused[job_id], InvalidTransition)
@@ -132,14 +209,14 @@ async def test_reverts_are_their_own_classes_and_nothing_is_sent(parties: Partie
 
 
 async def test_what_can_not_be_journalled_is_not_sent(parties: Parties) -> None:
-    before = await parties.customer.job_ids_of(parties.customer.account)
+    before = await ids_of(parties)
 
     def full_disk(_: Sent) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
         await parties.customer.request_job(DEFINITION, MINUTE, NAME, before_send=full_disk)
-    assert await parties.customer.job_ids_of(parties.customer.account) == before
+    assert await ids_of(parties) == before
 
 
 async def test_one_wallet_sends_many_at_once_without_a_nonce_in_common(parties: Parties, tmp_path: Path) -> None:
@@ -158,20 +235,69 @@ async def test_one_wallet_sends_many_at_once_without_a_nonce_in_common(parties: 
 async def test_a_transaction_sent_again_is_still_one(parties: Parties) -> None:
     sent: list[Sent] = []
     job_id = await parties.customer.request_job(DEFINITION, MINUTE, NAME, before_send=sent.append)
-    count = len(await parties.customer.job_ids_of(parties.customer.account))
+    count = len(await ids_of(parties))
     sender = parties.customer._signer()  # the public way sends once
     await sender.resend(sent[0])
     await sender.wait(sent[0])
-    assert len(await parties.customer.job_ids_of(parties.customer.account)) == count
+    assert len(await ids_of(parties)) == count
     await parties.customer.cancel_job(job_id)
 
 
+@pytest.mark.parametrize("words", ["AlreadyKnown", "Known transaction", "already known", "nonce too low"])
+async def test_a_node_that_has_a_transaction_already_is_understood(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """The node took it and its answer was lost: the second answer is in words of its own, and there is no receipt yet."""
+    tries = 0
+
+    async def forgetful(w3: Any, method: str, *arguments: Any) -> Any:
+        nonlocal tries
+        if method == "eth_getTransactionReceipt" and tries < 3:
+            tries += 1
+            return None
+        answer = await rpc.request(w3, method, *arguments)
+        if method == "eth_sendRawTransaction":
+            raise RpcError(-32000, words, None)
+        return answer
+
+    monkeypatch.setattr(transactions, "request", forgetful)
+    before = await ids_of(parties)
+    job_id = await parties.customer.request_job(DEFINITION, MINUTE, NAME)
+    assert await ids_of(parties) == [*before, job_id]
+    await parties.customer.cancel_job(job_id)
+
+
+async def test_a_watch_keeps_what_it_saw_before_a_node_failed(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "BLOCKS_A_CALL", 1)
+    from_block = await parties.customer.block_number() + 1
+    ids = [await parties.customer.request_job(DEFINITION, MINUTE, NAME) for _ in range(2)]
+    get_logs = parties.customer.get_logs
+    calls = 0
+
+    async def failing_once(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise ConnectionFailedError("away for a moment")
+        return await get_logs(*arguments)
+
+    monkeypatch.setattr(parties.customer, "get_logs", failing_once)
+    seen: set[bytes] = set()
+    async with asyncio.timeout(20):
+        async for changed in JobWatch(parties.customer, None, from_block=from_block).changes():
+            seen |= changed
+            if seen >= set(ids):
+                break
+
+
 async def test_many_jobs_are_read_in_order_and_unknown_ones_are_none(parties: Parties) -> None:
-    ids = await parties.customer.job_ids_of(parties.customer.account)
+    ids = await ids_of(parties)
     unknown = b"\xff" * 32
     records = await parties.customer.get_jobs([ids[1], unknown, ids[0]])
     assert [record and record.job_id for record in records] == [ids[1], None, ids[0]]
-    assert [record.job_id for record in await parties.customer.all_jobs()][: len(ids)] == ids
+    assert [record.job_id for record in await parties.customer.jobs_after(0)][: len(ids)] == ids
 
 
 @pytest.mark.parametrize("subscribed", [True, False])

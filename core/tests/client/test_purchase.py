@@ -78,13 +78,9 @@ class FakeMarket:
             raise self.outcome
         return JOB
 
-    async def job_ids_of(self, _: str) -> list[bytes]:
-        return [JOB] if self.is_on_chain else []
-
-    async def get_jobs(self, ids: list[bytes]) -> list[Any]:
-        return [
-            SimpleNamespace(job_id=job, definition=SimpleNamespace(batch_location_hash=self.location)) for job in ids
-        ]
+    async def pages_of(self, _: str) -> AsyncIterator[list[Any]]:
+        if self.is_on_chain:
+            yield [SimpleNamespace(job_id=JOB, definition=SimpleNamespace(batch_location_hash=self.location))]
 
     async def settle_request(self, sent: Sent) -> bytes:
         assert sent.raw == b"raw"

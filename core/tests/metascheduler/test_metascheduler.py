@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
-from deepsquare.chain.types import JobDefinition, JobRecord, JobStatus
+from deepsquare.chain.types import Hardware, JobDefinition, JobRecord, JobStatus, Prices
 from deepsquare.grid.metascheduler import metascheduler
 from deepsquare.grid.metascheduler.metascheduler import MetaScheduler
 
@@ -49,3 +49,27 @@ async def test_many_are_assigned_and_one_that_is_refused_spoils_no_other(
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
+
+
+async def test_a_job_that_was_not_claimed_in_time_goes_to_another(parties: Parties) -> None:
+    """The cheapest provider may be one that sleeps; the account of the administrator plays it."""
+    cheap = Prices(PRICES.gpu, PRICES.cpu // 2, PRICES.mem)
+    await parties.admin.register(Hardware((0,), (4,), (8000,)), cheap, [])
+    await parties.admin.transact("ProviderManager", "approve", parties.admin.account)
+    await parties.admin.transact("Constants", "setClaimJobTimeout", 1)
+    running = asyncio.create_task(MetaScheduler(parties.scheduler, parties.ws_url).run())
+    try:
+        job_id = await parties.customer.request_job(DEFINITION, 5 * MINUTE, NAME)
+        (first,) = await wait_for(parties, [job_id], JobStatus.META_SCHEDULED)
+        assert first.provider == parties.admin.account
+        async with asyncio.timeout(60):
+            while not await parties.provider.claim_jobs(1):
+                await asyncio.sleep(0.1)
+        (job,) = await wait_for(parties, [job_id], JobStatus.SCHEDULED)
+        assert job.provider == parties.provider.account
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await parties.admin.transact("Constants", "setClaimJobTimeout", 300)
+        await parties.admin.transact("ProviderManager", "remove", parties.admin.account)

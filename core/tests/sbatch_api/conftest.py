@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -26,10 +27,12 @@ class InMemoryChain:
             raise ConnectionFailedError("the chain is down")
         return [self.jobs.get(job_id) for job_id in job_ids]
 
-    async def job_ids_of(self, customer: str) -> list[bytes]:
+    async def pages_of(self, customer: str) -> AsyncIterator[list[JobRecord]]:
         if self.is_down:
             raise ConnectionFailedError("the chain is down")
-        return [job_id for job_id, job in self.jobs.items() if job.customer == customer]
+        for job in list(self.jobs.values())[::-1]:
+            if job.customer == customer:
+                yield [job]
 
     def buy(self, script_id: str, customer: Wallet, provider: Wallet) -> str:
         """A job with this script, assigned to the provider."""

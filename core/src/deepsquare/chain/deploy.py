@@ -34,7 +34,7 @@ async def deploy(w3: AsyncWeb3[Any], sender: Sender, *, supply: int, scheduler: 
         w3: the node.
         sender: the deployer and administrator, who gets the credits.
         supply: credits to mint at first, in wei.
-        scheduler: the address of the meta-scheduler's account, which may assign, time out and panic jobs.
+        scheduler: the address of the meta-scheduler's account, which may assign, top up and panic jobs.
 
     Raises:
         TransactionError: a deployment or a grant failed; what was deployed before it is of no use.

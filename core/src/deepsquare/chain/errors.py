@@ -222,6 +222,7 @@ _BY_SELECTOR = {
     if error.signature
 }
 _REASON = function_signature_to_4byte_selector("Error(string)")
+_PANIC = function_signature_to_4byte_selector("Panic(uint256)")
 
 
 def decode_revert(data: str | bytes | None, message: str = "") -> ContractError:
@@ -239,6 +240,9 @@ def decode_revert(data: str | bytes | None, message: str = "") -> ContractError:
     try:
         if selector == _REASON:
             return UnknownRevertError(decode(["string"], arguments)[0])
+        if selector == _PANIC:
+            # The codes are Solidity's: 0x11 is an overflow, 0x32 an index out of bounds.
+            return UnknownRevertError(f"panic code 0x{decode(['uint256'], arguments)[0]:02x}")
         error = _BY_SELECTOR[selector]
         types = error.signature.partition("(")[2].rstrip(")")
         return error(*decode(types.split(",") if types else [], arguments))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,11 +15,13 @@ from deepsquare.chain.errors import ContractError, InvalidJob, NoJob, UnknownRev
 from deepsquare.chain.rpc import RpcError
 from deepsquare.chain.transactions import Sent
 from deepsquare.chain.types import (
+    ZERO_ADDRESS,
     Hardware,
     JobDefinition,
     JobRecord,
     JobReport,
     JobRequest,
+    JobStatus,
     Label,
     Prices,
     Provider,
@@ -33,6 +35,8 @@ _T = TypeVar("_T")
 BLOCKS_A_CALL = 2000
 # A call has a block's gas, of some 30 million: a job of the largest size takes about half a million.
 _JOBS_A_CALL = 50
+# Of jobs that a filter leaves out, a call reads two words.
+_JOBS_A_SCAN = 1000
 _PROVIDERS_A_CALL = 50
 # A job takes some 60,000 of a transaction's gas, with the largest definition or reason of a failure up to a million.
 _JOBS_A_TRANSACTION = 50
@@ -41,6 +45,15 @@ _GAS_A_REPORT = 100_000
 _GAS_A_WORD_OF_REASON = 23_000
 # On contracts that have no forms for many.
 _READS_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A pending job for a provider, whose prices were such that a minute costs `most_per_minute` wei."""
+
+    job_id: bytes
+    provider: str
+    most_per_minute: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +111,50 @@ class Market(Contracts):
 
         return list(await asyncio.gather(*map(get, job_ids)))
 
-    async def all_jobs(self) -> list[JobRecord]:
-        """Every job of the market, oldest first."""
-        return await self.jobs_after(0)
-
     async def jobs_after(self, number: int) -> list[JobRecord]:
         """The jobs whose id is above `number`, oldest first: ids count up from 1 to the counter."""
         counter = int(await self.read("JobRepository", "jobIdCounter"))
         records = await self.get_jobs([job.to_bytes(32, "big") for job in range(number + 1, counter + 1)])
         return [record for record in records if record is not None]
 
-    async def job_ids_of(self, customer: str) -> list[bytes]:
-        """The ids of a customer's jobs, oldest first."""
-        return [bytes(job_id) for job_id in await self.read("JobRepository", "getByCustomer", customer)]
+    async def pages_of(self, customer: str) -> AsyncIterator[list[JobRecord]]:
+        """A customer's jobs, newest first, a page at a time: one of long standing has many."""
+        if self.extended:
+            async for page in self._filtered((customer, ZERO_ADDRESS, 0), _JOBS_A_CALL):
+                yield page
+            return
+        ids = [bytes(job_id) for job_id in await self.read("JobRepository", "getByCustomer", customer)]
+        for some in _pages(ids[::-1], _JOBS_A_CALL):
+            yield [record for record in await self.get_jobs(some) if record is not None]
+
+    async def jobs_of(self, customer: str) -> list[JobRecord]:
+        """A customer's jobs, oldest first."""
+        return [record async for page in self.pages_of(customer) for record in page][::-1]
+
+    async def jobs_at(self, provider: str, statuses: Collection[JobStatus]) -> list[JobRecord]:
+        """A provider's jobs of some statuses."""
+        if self.extended:
+            bits = sum(1 << status for status in set(statuses))
+            pages = self._filtered((ZERO_ADDRESS, provider, bits), _JOBS_A_SCAN)
+            return [record async for page in pages for record in page]
+        return [job for job in await self.jobs_after(0) if job.provider == provider and job.status in statuses]
+
+    async def _filtered(self, wanted: tuple[str, str, int], scan: int) -> AsyncIterator[list[JobRecord]]:
+        """The jobs that the contract's filter lets through, newest first, looking at `scan` jobs a call."""
+        before = 0
+        while True:
+            try:
+                page, before_next = await self.read("JobRepository", "getPage", wanted, before, scan)
+            except (ContractError, RpcError):
+                # More of them pass than fit a call.
+                if scan == 1:
+                    raise
+                scan = max(scan // 8, 1)
+                continue
+            yield [record for job in page if (record := _record(job)) is not None]
+            before = before_next
+            if not before:
+                return
 
     async def cost_per_minute_of(self, record: JobRecord) -> int:
         """What a minute of a job costs, in wei, at the prices that its assignment fixed; 0 before it is assigned.
@@ -138,11 +182,14 @@ class Market(Contracts):
             try:
                 page, following = await self.read("ProviderManager", "getProviders", cursor, size)
             except (ContractError, RpcError):
-                # What a provider says of itself can be so long that few fit a call.
-                if size == 1:
-                    raise
-                size //= 2
-                continue
+                # What providers say of themselves can be so long that few fit a call of this node.
+                if size > 1:
+                    size //= 2
+                    continue
+                # One that nobody can read must not keep all others from their work.
+                addresses, _, following = await self.read("ProviderManager", "fetchPage", cursor, size)
+                _log.warning("a provider is left out, its record can't be read: %s", _addresses(addresses))
+                page = []
             found += [known for value in page if (known := _provider(value)) is not None and not known.is_banned]
             cursor = following
             if not cursor:
@@ -211,13 +258,22 @@ class Market(Contracts):
         """
         if not self.extended:
             raise TransactionError("this market can't sell many jobs in one transaction; buy them one by one")
-        receipt = await self.transact("MetaScheduler", "requestNewJobs", [request.encode() for request in requests])
-        keys = {request.key for request in requests if any(request.key)}
+        keys = dict.fromkeys(request.key for request in requests if any(request.key))
+        # Read before: a node that lags behind would not know afterwards what this very call bought.
         bought = {key: await self.job_of_key(self.account, key) for key in keys}
-        made = (bytes(event[0]) for event in self.events(receipt, "MetaScheduler", "NewJobRequestEvent"))
-        # Those without a key are told in the order of the requests.
-        others = iter([job_id for job_id in made if job_id not in bought.values()])
-        return [bought.get(request.key) or next(others) for request in requests]
+        receipt = await self.transact("MetaScheduler", "requestNewJobs", [request.encode() for request in requests])
+        made = [bytes(event[0]) for event in self.events(receipt, "MetaScheduler", "NewJobRequestEvent")]
+        ids = _in_order(requests, {key: job_id for key, job_id in bought.items() if job_id}, made)
+        if ids is None:
+            # Another call bought under one of the keys in between.
+            bought = {key: await self.job_of_key(self.account, key) for key in keys}
+            known = {key: job_id for key, job_id in bought.items() if job_id and job_id not in made}
+            ids = _in_order(requests, known, made)
+        if ids is None:
+            raise TransactionError(
+                f"the market sold {len(made)} jobs, and which they are can't be told; look at deepsquare job list"
+            )
+        return ids
 
     async def job_of_key(self, customer: str, key: bytes) -> bytes | None:
         """The job that a customer bought under a key (32 bytes), or None."""
@@ -251,25 +307,31 @@ class Market(Contracts):
 
     # ------------------------------------------------------------------ what the meta-scheduler does
 
-    async def meta_schedule(self, assignments: Sequence[tuple[bytes, str]]) -> dict[bytes, ContractError]:
-        """Assign pending jobs to providers (job, provider's address), many in a transaction where the market can.
+    async def meta_schedule(self, assignments: Sequence[Assignment]) -> dict[bytes, str]:
+        """Assign pending jobs to providers, many in a transaction where the market can.
+
+        Only such a market holds a provider to the price that it was chosen by.
 
         Returns:
-            The jobs that were not assigned, with the contract's reason: usually they have moved on meanwhile.
+            The jobs that were not assigned, with the reason: usually they have moved on meanwhile.
         """
-        left = list(assignments)
-        if self.extended and len(left) > 1:
+        refused: dict[bytes, str] = {}
+        if not self.extended:
+            for one in assignments:
+                try:
+                    await self.transact("MetaScheduler", "metaSchedule", one.job_id, one.provider)
+                except ContractError as error:
+                    refused[one.job_id] = str(error)
+            return refused
+        for page in _pages(assignments, _JOBS_A_TRANSACTION):
+            structs = [(one.job_id, one.provider, one.most_per_minute) for one in page]
+            reason = "it has moved on, or its provider has left or raised its prices"
             assigned: set[bytes] = set()
-            for page in _pages(left, _JOBS_A_TRANSACTION):
-                ids, providers = [job_id for job_id, _ in page], [provider for _, provider in page]
-                assigned |= await self._many("metaScheduleMany", ids, providers)
-            left = [(job_id, provider) for job_id, provider in left if job_id not in assigned]
-        refused: dict[bytes, ContractError] = {}
-        for job_id, provider in left:
             try:
-                await self.transact("MetaScheduler", "metaSchedule", job_id, provider)
+                assigned = self._changed(await self.transact("MetaScheduler", "metaScheduleMany", structs))
             except ContractError as error:
-                refused[job_id] = error
+                reason = str(error)
+            refused |= {one.job_id: reason for one in page if one.job_id not in assigned}
         return refused
 
     async def panic_job(self, job_id: bytes, reason: str) -> None:
@@ -370,12 +432,36 @@ class Market(Contracts):
     async def _many(self, function: str, *arguments: Any) -> set[bytes]:
         """The jobs whose status a transaction for many changed; it leaves out those that have moved on."""
         try:
-            receipt = await self.transact("MetaScheduler", function, *arguments)
+            return self._changed(await self.transact("MetaScheduler", function, *arguments))
         except ContractError as error:
             # Each on its own then, so that one that is refused spoils no other.
             _log.debug("%s: %s", function, error)
             return set()
+
+    def _changed(self, receipt: dict[str, Any]) -> set[bytes]:
         return {bytes(event[0]) for event in self.events(receipt, "JobRepository", "JobTransitionEvent")}
+
+
+def _in_order(requests: Sequence[JobRequest], known: dict[bytes, bytes], made: Sequence[bytes]) -> list[bytes] | None:
+    """The jobs of requests, of which some keys were known before, and the others' jobs are told in the order of the requests.
+
+    None where there are more or fewer of them than requests that need one.
+    """
+    known = dict(known)
+    new = iter(made)
+    ids = []
+    for request in requests:
+        job_id = known.get(request.key) or next(new, None)
+        if job_id is None:
+            return None
+        if any(request.key):
+            known[request.key] = job_id
+        ids.append(job_id)
+    return None if next(new, None) else ids
+
+
+def _addresses(objects: Sequence[bytes]) -> str:
+    return ", ".join(to_checksum_address(bytes(value)[-20:]) for value in objects)
 
 
 def _pages(items: Sequence[_T], size: int) -> Iterator[list[_T]]:

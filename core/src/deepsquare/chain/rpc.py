@@ -129,5 +129,10 @@ async def request(w3: AsyncWeb3[Any], method: str, *params: Any) -> Any:
         if isinstance(error, str):
             raise RpcError(-1, error, None)
         data = error.get("data")
-        raise RpcError(error.get("code", -1), error.get("message", ""), data if isinstance(data, str) else None)
+        if isinstance(data, dict):
+            # Hardhat's.
+            data = data.get("data")
+        # Nethermind and OpenEthereum put a word before it.
+        data = data.removeprefix("Reverted ") if isinstance(data, str) else None
+        raise RpcError(error.get("code", -1), error.get("message", ""), data)
     return response.get("result")

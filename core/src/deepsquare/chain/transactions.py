@@ -97,8 +97,8 @@ class Sender:
         try:
             await request(self._w3, "eth_sendRawTransaction", "0x" + sent.raw.hex())
         except RpcError as error:
-            known = any(text in error.message.lower() for text in ("already known", "already imported"))
-            if not known and await self._receipt(sent.hash) is None:
+            # Each kind of node has words of its own for one that it has: ask for it instead.
+            if await self._receipt(sent.hash) is None and await self._found(sent.hash) is None:
                 raise self._explain(error) from None
 
     async def wait(self, sent: Sent) -> dict[str, Any]:
@@ -127,6 +127,11 @@ class Sender:
         receipt: dict[str, Any] | None = await request(self._w3, "eth_getTransactionReceipt", "0x" + digest.hex())
         return receipt
 
+    async def _found(self, digest: bytes) -> dict[str, Any] | None:
+        """A transaction that waits or was carried out."""
+        found: dict[str, Any] | None = await request(self._w3, "eth_getTransactionByHash", "0x" + digest.hex())
+        return found
+
     async def _fees(self) -> dict[str, int]:
         block = await request(self._w3, "eth_getBlockByNumber", "latest", False)
         if block.get("baseFeePerGas") is None:
@@ -137,7 +142,9 @@ class Sender:
 
     async def _refused(self, sent: Sent) -> Exception:
         # The receipt doesn't tell the reason; the same call on the state before its block does.
-        transaction = await request(self._w3, "eth_getTransactionByHash", "0x" + sent.hash.hex())
+        transaction = await self._found(sent.hash)
+        if transaction is None:
+            return TransactionError(f"the transaction 0x{sent.hash.hex()} was carried out but failed")
         call = {"from": transaction["from"], "to": transaction["to"], "data": transaction["input"]}
         try:
             await request(self._w3, "eth_call", call, hex(int(transaction["blockNumber"], 16) - 1))

@@ -31,6 +31,7 @@ class JobWatch:
     def __init__(self, market: Market, ws_url: str | None, *, from_block: int) -> None:
         """`ws_url` None means asking for the block number every second; `from_block` is the first block to look at."""
         self._market, self._ws_url, self._cursor = market, ws_url, from_block
+        self._changed: set[bytes] = set()
         self._wake = asyncio.Event()
         self._subscribed = False
 
@@ -40,11 +41,11 @@ class JobWatch:
         try:
             while True:
                 try:
-                    changed = await self._advance()
+                    await self._advance()
                 except DeepSquareError as error:
                     _log.warning("%s; watching goes on when it is back", error)
-                    changed = set()
-                if changed:
+                if self._changed:
+                    changed, self._changed = self._changed, set()
                     yield changed
                 timeout = _SLOW_POLL_SECONDS if self._subscribed else _POLL_SECONDS
                 with contextlib.suppress(TimeoutError):
@@ -55,17 +56,15 @@ class JobWatch:
                 listener.cancel()
                 await asyncio.gather(listener, return_exceptions=True)
 
-    async def _advance(self) -> set[bytes]:
+    async def _advance(self) -> None:
         head = await self._market.block_number()
-        changed: set[bytes] = set()
         while self._cursor <= head:
             last = min(head, self._cursor + BLOCKS_A_CALL - 1)
             logs = await self._market.get_logs(
                 [("JobRepository", "JobCreated"), ("JobRepository", "JobTransitionEvent")], self._cursor, last
             )
-            changed.update(bytes.fromhex(log["data"][2:66]) for log in logs)
+            self._changed.update(bytes.fromhex(log["data"][2:66]) for log in logs)
             self._cursor = last + 1
-        return changed
 
     async def _listen(self) -> None:
         """Set the wake-up event at each new block, and reconnect for ever."""

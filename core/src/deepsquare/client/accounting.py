@@ -67,7 +67,7 @@ async def _check(market: Market, customer: str, head: int) -> list[Check]:
     by_transaction: dict[str, list[_Transfer]] = defaultdict(list)
     for transfer in transfers:
         by_transaction[transfer.transaction].append(transfer)
-    records = [record for record in await market.get_jobs(await market.job_ids_of(customer)) if record is not None]
+    records = await market.jobs_of(customer)
     opened, closed = await _transactions_of_jobs(market, head)
     house = market.address("MetaScheduler")
     topped_up = await _top_ups(market, by_transaction, opened, head)

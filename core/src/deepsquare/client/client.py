@@ -221,10 +221,14 @@ class Client:
                     retry=retry_if_exception(_may_pass), wait=wait_exponential_jitter(multiplier=0.5, max=5)
                 ):
                     with attempt:
-                        newest = (await self.market.job_ids_of(self.account))[-_NEWEST_JOBS:]
-                        for record in await self.market.get_jobs(newest):
-                            if record is not None and record.definition.batch_location_hash == location:
-                                return to_hex(record.job_id)
+                        seen = 0
+                        async for page in self.market.pages_of(self.account):
+                            for record in page:
+                                if record.definition.batch_location_hash == location:
+                                    return to_hex(record.job_id)
+                            seen += len(page)
+                            if seen >= _NEWEST_JOBS:
+                                break
                         return to_hex(await self.market.settle_request(sent))
         except ContractError:
             raise
@@ -273,15 +277,14 @@ class Client:
         return Job(self, to_hex(parse_job_id(job_id)), None)
 
     async def jobs(self, job_ids: Iterable[str] | None = None) -> list[JobInfo]:
-        """How jobs stand, with one call for all of them, in the order of the ids; None means all of this customer's, oldest first.
+        """How jobs stand, with one call for many, in the order of the ids; None means all of this customer's, oldest first.
 
         Raises:
             UnknownJobError: an id is no job's.
         """
         if job_ids is None:
-            ids = await self.market.job_ids_of(self.account)
-        else:
-            ids = [parse_job_id(job_id) for job_id in job_ids]
+            return [JobInfo.of(record) for record in await self.market.jobs_of(self.account)]
+        ids = [parse_job_id(job_id) for job_id in job_ids]
         records = await self.market.get_jobs(ids)
         unknown = [to_hex(job_id) for job_id, record in zip(ids, records, strict=True) if record is None]
         if unknown:

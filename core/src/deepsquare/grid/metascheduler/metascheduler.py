@@ -11,7 +11,7 @@ from collections import Counter
 from eth_utils import to_checksum_address
 
 from deepsquare.chain.errors import ContractError
-from deepsquare.chain.market import BLOCKS_A_CALL, Market
+from deepsquare.chain.market import BLOCKS_A_CALL, Assignment, Market
 from deepsquare.chain.types import JobRecord, JobStatus, Provider, to_hex
 from deepsquare.chain.watch import JobWatch
 from deepsquare.errors import DeepSquareError
@@ -34,6 +34,7 @@ class MetaScheduler:
         self._hot: dict[bytes, JobRecord] = {}
         self._seen_at: dict[tuple[bytes, JobStatus], float] = {}
         self._refused: dict[bytes, set[str]] = {}
+        self._let_wait: dict[bytes, set[str]] = {}
         self._refusals_cursor = 0
         self._last_job = 0
         self._relist_at = 0.0
@@ -101,7 +102,7 @@ class MetaScheduler:
         for job in list(self._hot.values()):
             waited = now - self._seen_at.get((job.job_id, job.status), now)
             if job.status is JobStatus.META_SCHEDULED and waited > timeout:
-                await self._carefully(job, self._market.time_out_job(job.job_id))
+                await self._carefully(job, self._time_out(job))
 
     async def _carefully(self, job: JobRecord, action: object) -> None:
         try:
@@ -114,31 +115,39 @@ class MetaScheduler:
             self._note(record)
 
     async def _assign(self, pending: list[JobRecord], providers: list[Provider], load: Counter[str]) -> None:
-        """Give each job to the cheapest provider that fits, the one with fewer jobs among equals."""
-        chosen: dict[bytes, str] = {}
+        """Give each job to the cheapest provider that fits, the one with fewer jobs among equals.
+
+        One that let the job wait until it was taken away comes last: the cheapest may be one that sleeps.
+        """
+        chosen: dict[bytes, Assignment] = {}
         for job in pending:
             refused = self._refused.get(job.job_id, set())
             fits = [p for p in providers if job.definition.fits(p.hardware) and p.address not in refused]
             costs = {p.address: job.definition.cost_per_minute(p.prices) for p in fits}
             affordable = [address for address, cost in costs.items() if cost <= job.max_cost]
             if affordable:
-                best = min(affordable, key=lambda address: (costs[address], load[address], address))
+                slow = self._let_wait.get(job.job_id, set())
+                best = min(affordable, key=lambda address: (address in slow, costs[address], load[address], address))
                 load[best] += 1
-                chosen[job.job_id] = best
+                chosen[job.job_id] = Assignment(job.job_id, best, costs[best])
             elif time.monotonic() - self._seen_at[job.job_id, job.status] >= _GIVE_UP_SECONDS:
                 await self._carefully(job, self._give_up(job, fits=bool(fits), refused=bool(refused)))
         if not chosen:
             return
-        left = await self._market.meta_schedule(list(chosen.items()))
-        for job_id, provider in chosen.items():
+        left = await self._market.meta_schedule(list(chosen.values()))
+        for job_id, to in chosen.items():
             if job_id in left:
-                # Usually the job has moved on since we looked.
                 _log.info("job %s: %s", to_hex(job_id), left[job_id])
             else:
-                _log.info("job %s goes to %s", to_hex(job_id), provider)
+                _log.info("job %s goes to %s", to_hex(job_id), to.provider)
         for record in await self._market.get_jobs(list(chosen)):
             if record is not None:
                 self._note(record)
+
+    async def _time_out(self, job: JobRecord) -> None:
+        await self._market.time_out_job(job.job_id)
+        self._let_wait.setdefault(job.job_id, set()).add(job.provider)
+        _log.info("job %s was not claimed in time by %s", to_hex(job.job_id), job.provider)
 
     async def _give_up(self, job: JobRecord, *, fits: bool, refused: bool) -> None:
         if fits:

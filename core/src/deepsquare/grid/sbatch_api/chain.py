@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from deepsquare.chain.types import JobRecord
@@ -17,5 +17,5 @@ class JobReader(Protocol):
     async def get_jobs(self, job_ids: Sequence[bytes]) -> Sequence[JobRecord | None]:
         """Many jobs, in the same order; None for an id that is no job's."""
 
-    async def job_ids_of(self, customer: str) -> Sequence[bytes]:
-        """The ids of a customer's jobs, oldest first."""
+    def pages_of(self, customer: str) -> AsyncIterator[Sequence[JobRecord]]:
+        """A customer's jobs, newest first, a page at a time."""

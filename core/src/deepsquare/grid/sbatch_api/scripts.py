@@ -13,7 +13,6 @@ from deepsquare.grid.sbatch_api.chain import JobReader
 from deepsquare.grid.sbatch_api.challenges import CHALLENGE_SECONDS
 
 KEEP_SECONDS = 3600
-_JOBS_A_PAGE = 500
 # How far the chain's clock may lie behind ours when jobs are compared with scripts by time.
 _CLOCK_MARGIN_SECONDS = 24 * 3600
 
@@ -124,11 +123,9 @@ class ScriptStore:
 
 async def _hot_locations(chain: JobReader, customer: str, since: float) -> set[str]:
     """The batchLocationHash of each hot job that the customer requested after `since`."""
-    job_ids = list(await chain.job_ids_of(customer))
     hot: set[str] = set()
     # From the newest on: a customer of long standing has many jobs, of which only the last ones are young enough.
-    for end in range(len(job_ids), 0, -_JOBS_A_PAGE):
-        jobs = [job for job in await chain.get_jobs(job_ids[max(0, end - _JOBS_A_PAGE) : end]) if job]
+    async for jobs in chain.pages_of(customer):
         hot |= {job.definition.batch_location_hash for job in jobs if job.status.is_hot}
         if any(job.submit_time < since - _CLOCK_MARGIN_SECONDS for job in jobs):
             break

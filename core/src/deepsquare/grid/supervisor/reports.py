@@ -37,7 +37,6 @@ class Reports:
             except BaseException as error:
                 for _, done in batch:
                     if not done.done():
-                        # Each gets its own: a traceback is added to what is raised.
                         done.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
                 if not isinstance(error, Exception):
                     raise

@@ -163,9 +163,8 @@ class Supervisor:
     async def _recover(self) -> None:
         """Take up the jobs on chain that a claim cut off before its line in the journal."""
         hot = (JobStatus.SCHEDULED, JobStatus.RUNNING)
-        for record in await self._market.all_jobs():
-            mine = record.provider == self._market.account and record.status in hot
-            if mine and record.job_id not in self._jobs:
+        for record in await self._market.jobs_at(self._market.account, hot):
+            if record.job_id not in self._jobs:
                 minutes = await minutes_of(self._market, record)
                 self._take_up(record.job_id, record.customer, minutes, may_run=record.status is JobStatus.RUNNING)
                 _log.info("taking up job %s, claimed before", to_hex(record.job_id))
