@@ -48,21 +48,22 @@ contract JobRepository is JobStore, AccessControl {
     }
 
     /// @notice Gives a job to a provider at these prices, which stay fixed until the job ends or comes back; but not if
-    /// the job's credits would not buy a minute, or a minute costs more than that.
-    /// @return affordable Whether it does not, and so whether the job was assigned.
+    /// the job's credits would not buy a minute.
+    /// @param _mostPerMinute Nor if a minute costs more wei than that.
+    /// @return assigned Whether the job was assigned.
     /// @return costPerMinute_ Wei of credit that a minute costs.
     /// @return assignments How often the job was assigned, this time included.
     function assign(bytes32 _jobId, address _providerAddr, ProviderPrices calldata _prices, uint256 _mostPerMinute)
         external
         onlyRole(METASCHEDULER_ROLE)
         onlyExisting(_jobId)
-        returns (bool affordable, uint256 costPerMinute_, uint16 assignments)
+        returns (bool assigned, uint256 costPerMinute_, uint16 assignments)
     {
         Record storage record = _records[_jobId];
         (uint64 gpus, uint64 mem, uint64 cpus, uint64 tasks) = DefinitionCodec.loadNumbers(record.packed);
         costPerMinute_ = JobRules.costPerMinute(tasks, cpus, mem, gpus, _prices);
-        affordable = costPerMinute_ <= Math.min(record.maxCost, _mostPerMinute);
-        if (!affordable) return (false, costPerMinute_, 0);
+        assigned = costPerMinute_ <= Math.min(record.maxCost, _mostPerMinute);
+        if (!assigned) return (false, costPerMinute_, 0);
 
         (record.providerAddr, record.costPerMinute) = (_providerAddr, costPerMinute_.toUint96());
         Life life = record.life.withClock(_timestamp()).withOneMoreAssignment();
@@ -89,7 +90,7 @@ contract JobRepository is JobStore, AccessControl {
         returns (JobState memory, bytes memory encodedDefinition)
     {
         Record storage record = _records[_jobId];
-        _change(_jobId, record, record.life, JobStatus.SCHEDULED);
+        _change(_jobId, record, record.life.withClock(_timestamp()), JobStatus.SCHEDULED);
         (, encodedDefinition) = DefinitionCodec.encode(DefinitionCodec.load(record.packed));
         return (_state(record), encodedDefinition);
     }

@@ -15,7 +15,8 @@ import {JobStatus, OutOfRange} from "./Types.sol";
 ///     32    start
 ///     32    end
 ///     32    cancelRequest
-///     32    clock: while hot, when the job was assigned; once cold, the seconds that were billed
+///     32    clock: while hot, when its provider got the job, assigned or claimed; once cold, the seconds that were
+/// billed
 type Life is uint256;
 
 using LifeWord for Life global;

@@ -204,28 +204,28 @@ abstract contract MarketCore {
     function _assign(bytes32 _jobId, address _providerAddr) internal {
         (bool valid, ProviderPrices memory prices) = providerManager.getOffer(_providerAddr);
         if (!valid) revert ProviderNotJoined();
-        (bool affordable, uint256 minuteCost, uint16 assignments) =
+        (bool assigned, uint256 minuteCost, uint16 assignments) =
             jobs.assign(_jobId, _providerAddr, prices, type(uint256).max);
-        if (!affordable) revert InsufficientFunds(jobs.getState(_jobId).maxCost, minuteCost);
+        if (!assigned) revert InsufficientFunds(jobs.getState(_jobId).maxCost, minuteCost);
         providerJobQueues.push(_providerAddr, QueueKind.CLAIMABLE, _jobId, assignments);
     }
 
     /// @dev Assigns many jobs; leaves out those that can't be assigned (any more), or not at the price expected.
-    function _assignMany(Assignment[] calldata assignments_) internal {
+    function _assignMany(Assignment[] calldata list) internal {
         address known;
         bool valid;
         ProviderPrices memory prices;
-        for (uint256 i = 0; i < assignments_.length; i++) {
-            Assignment calldata to = assignments_[i];
-            if (to.provider != known) {
-                known = to.provider;
+        for (uint256 i = 0; i < list.length; i++) {
+            Assignment calldata wanted = list[i];
+            if (wanted.provider != known) {
+                known = wanted.provider;
                 (valid, prices) = providerManager.getOffer(known);
             }
             if (!valid) continue;
-            try jobs.assign(to.jobId, known, prices, to.mostPerMinute) returns (
-                bool affordable, uint256, uint16 assignments
+            try jobs.assign(wanted.jobId, known, prices, wanted.mostPerMinute) returns (
+                bool assigned, uint256, uint16 assignments
             ) {
-                if (affordable) providerJobQueues.push(known, QueueKind.CLAIMABLE, to.jobId, assignments);
+                if (assigned) providerJobQueues.push(known, QueueKind.CLAIMABLE, wanted.jobId, assignments);
             } catch (bytes memory reason) {
                 _requireReason(reason);
             }
@@ -251,8 +251,11 @@ abstract contract MarketCore {
 
     function _take(bytes32 _jobId) private {
         (JobState memory job, bytes memory definition) = jobs.claim(_jobId);
-        // Who took notice of a cancel request before it took the job would not be told of it again.
-        if (job.life.has(LifeWord.CANCEL_REQUESTED)) return _cancelFree(_jobId, job, true);
+        // Who took notice of a cancel request before it had the job is told once more.
+        if (job.life.has(LifeWord.CANCEL_REQUESTED) && !job.life.has(LifeWord.IN_CANCELLING_QUEUE)) {
+            jobs.requestCancel(_jobId);
+            _queue(_jobId, job, QueueKind.CANCELLING);
+        }
         uint64 maxDuration = JobRules.minutesFor(job.maxCost, job.costPerMinute);
         // ClaimJobEvent, of which the definition comes encoded: its offset is the five words before it.
         bytes memory data = bytes.concat(
@@ -280,6 +283,7 @@ abstract contract MarketCore {
     }
 
     /// @dev The job leaves its provider and waits for another; one whose customer wants it cancelled ends here instead.
+    /// @param popped As _refuse.
     function _release(bytes32 _jobId, JobState memory job, bool popped) internal {
         if (job.life.has(LifeWord.CANCEL_REQUESTED)) return _cancelFree(_jobId, job, popped);
         _leaveQueues(job, popped);
@@ -287,6 +291,7 @@ abstract contract MarketCore {
     }
 
     /// @dev Ends a job that has not run as CANCELLED, all refunded.
+    /// @param popped As _refuse.
     function _cancelFree(bytes32 _jobId, JobState memory job, bool popped) internal {
         _leaveQueues(job, popped);
         jobs.end(_jobId, JobStatus.CANCELLED, 0, 0);

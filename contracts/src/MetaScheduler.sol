@@ -37,7 +37,7 @@ contract MetaScheduler is MarketCore, AccessControl {
     event AdminWithdrawal(address indexed admin, uint256 amount);
 
     /// @notice The functions that this market has beside DeepSquare's of version 1.2: all of them.
-    uint256 public constant EXTENSIONS = 1;
+    uint256 public constant EXTENSIONS = 2;
     /// @notice Assigns, tops up and panics jobs.
     bytes32 public constant METASCHEDULER_ROLE = keccak256("METASCHEDULER_ROLE");
 
@@ -356,7 +356,7 @@ contract MetaScheduler is MarketCore, AccessControl {
         if (job.life.status() == JobStatus.RUNNING) {
             deadline = _lastBilledSecond(job, settings);
         } else if (job.life.status() == JobStatus.SCHEDULED && job.life.has(LifeWord.CANCEL_REQUESTED)) {
-            deadline = job.life.cancelRequest() + settings.claimJobTimeout;
+            deadline = Math.max(job.life.cancelRequest(), job.life.clock()) + settings.claimJobTimeout;
         }
         if (block.timestamp > deadline) return 0;
         if (!customer) revert CustomerMetaSchedulerProviderOnly();

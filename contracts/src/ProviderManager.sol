@@ -55,10 +55,10 @@ contract ProviderManager is IProviderManager, ProviderList, AccessControl {
     /// @notice Registering is free.
     uint256 public constant PROVIDER_REGISTRATION_TAX = 0;
 
-    /// @notice What a provider may say of itself: so much that everybody can read it.
-    uint256 public constant MAX_NODES = 1024;
+    /// @notice What a provider may say of itself: so much that a transaction holds it, and everybody can read it.
+    uint256 public constant MAX_NODES = 512;
     uint256 public constant MAX_LABELS = 128;
-    uint256 public constant MAX_LABEL_BYTES = 8192;
+    uint256 public constant MAX_LABEL_BYTES = 4096;
 
     mapping(address provider => Record) private _records;
 

@@ -501,27 +501,32 @@ contract LifeTest is MarketTest {
         same(bytes(jobs.get(own).lastError), "lost", "the customer's");
     }
 
-    /// @notice Who took notice of a cancel request and claims the job later would not be told again: it gets none.
-    function test_AClaimOfWhatIsToBeCancelledEndsIt() public {
+    /// @notice Who took notice of a cancel request, and claims the job long after, is told again and has time to
+    /// answer.
+    function test_AClaimOfWhatIsToBeCancelledIsToldSo() public {
         bytes32 id = _job(JobStatus.META_SCHEDULED);
-        bytes32 next = _job(JobStatus.META_SCHEDULED);
         _cancel(id);
         vm.prank(PROVIDER);
         market.claimNextCancellingJob();
+        _queued(PROVIDER, 1, 0, 0);
         _pass(1 days);
-        vm.recordLogs();
+        uint256 deadline = _now() + constants.claimJobTimeout();
+        _claim(PROVIDER);
+        _queued(PROVIDER, 0, 1, 0);
+        vm.expectRevert(abi.encodeWithSelector(MarketCore.ProviderInTime.selector, deadline));
+        _panic(CUSTOMER, id);
         vm.prank(PROVIDER);
-        market.claimNextJobs(2);
-        same(count(vm.getRecordedLogs(), MarketCore.ClaimJobEvent.selector), 1, "claimed");
-        _isIn(id, JobStatus.CANCELLED);
-        _isIn(next, JobStatus.SCHEDULED);
-        same(credit.balanceOf(CUSTOMER), 9 * LOCKED, "refunded");
-        _queued(PROVIDER, 0, 0, 0);
-        // Also one that was not told of it.
+        market.claimNextCancellingJob();
+        vm.warp(deadline + 1);
+        _panic(STRANGER, id);
+        same(credit.balanceOf(CUSTOMER), 10 * LOCKED, "refunded");
+
+        // One that was not told before is told once.
         bytes32 untold = _job(JobStatus.META_SCHEDULED);
         _cancel(untold);
         _claim(PROVIDER);
-        _isIn(untold, JobStatus.CANCELLED);
+        _queued(PROVIDER, 0, 1, 0);
+        _set(untold, JobStatus.CANCELLED, 0);
         _queued(PROVIDER, 0, 0, 0);
     }
 

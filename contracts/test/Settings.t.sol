@@ -156,6 +156,6 @@ contract SettingsTest is MarketTest {
     }
 
     function test_ExtensionsAreAnnounced() public view {
-        same(market.EXTENSIONS(), 1, "EXTENSIONS");
+        same(market.EXTENSIONS(), 2, "EXTENSIONS");
     }
 }

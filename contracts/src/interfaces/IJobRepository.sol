@@ -45,7 +45,7 @@ interface IJobRepository {
     ) external returns (bytes32);
     function assign(bytes32 _jobId, address _providerAddr, ProviderPrices memory _prices, uint256 _mostPerMinute)
         external
-        returns (bool affordable, uint256 costPerMinute_, uint16 assignments);
+        returns (bool assigned, uint256 costPerMinute_, uint16 assignments);
     function release(bytes32 _jobId) external;
     function claim(bytes32 _jobId) external returns (JobState memory, bytes memory encodedDefinition);
     function start(bytes32 _jobId) external;

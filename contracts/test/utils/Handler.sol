@@ -15,6 +15,7 @@ contract Handler is Market {
         address customer;
         uint256 price;
         uint256 assigned;
+        uint256 claimed;
         uint256 start;
         bool authority;
         uint256 capLeft;
@@ -140,7 +141,7 @@ contract Handler is Market {
     }
 
     function _bought(address customer, bytes32 id, uint256 locked, bool authority, uint256 cap) private {
-        ghosts[id] = Ghost(JobStatus.PENDING, customer, 0, 0, 0, authority, cap, 0);
+        ghosts[id] = Ghost(JobStatus.PENDING, customer, 0, 0, 0, 0, authority, cap, 0);
         hot.push(id);
         owned[customer] -= locked;
     }
@@ -320,7 +321,7 @@ contract Handler is Market {
             return _now() > job.time.start + paid + 60 * constants.billDurationDeltaMinute();
         }
         return job.status == JobStatus.SCHEDULED && job.hasCancelRequest
-            && _now() > job.time.cancelRequestTimestamp + constants.claimJobTimeout();
+            && _now() > _max(job.time.cancelRequestTimestamp, ghosts[id].claimed) + constants.claimJobTimeout();
     }
 
     // -------------------------------------------------------------------------------------------------------- top-ups
@@ -597,9 +598,15 @@ contract Handler is Market {
         if (job.status == JobStatus.META_SCHEDULED || job.status == JobStatus.SCHEDULED) {
             if (!providers.isValidForScheduling(job.providerAddr)) breach[4] = "a new job for whom may have nothing";
         }
-        bool left = job.status == JobStatus.PENDING || job.status == JobStatus.SCHEDULED;
-        if (left && job.hasCancelRequest) breach[3] = "a job that its customer wants cancelled goes on";
-        if (job.status == JobStatus.PENDING) ghost.price = 0;
+        if (job.status == JobStatus.PENDING) {
+            if (job.hasCancelRequest) breach[3] = "a job that its customer wants cancelled is on sale again";
+            ghost.price = 0;
+        }
+        if (job.status == JobStatus.SCHEDULED) {
+            ghost.claimed = _now();
+            bool told = jobs.getState(id).life.has(LifeWord.IN_CANCELLING_QUEUE);
+            if (job.hasCancelRequest != told) breach[3] = "a claimed job's provider is not told of the cancel request";
+        }
         if (job.status == JobStatus.RUNNING) ghost.start = _now();
         if (job.status > JobStatus.RUNNING) _ended(id, job, ghost);
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deepsquare.chain import contracts as contracts_module
 from deepsquare.chain import market as market_module
 from deepsquare.chain import rpc, transactions
 from deepsquare.chain import watch as watch_module
@@ -106,6 +107,14 @@ async def test_a_key_buys_once(parties: Parties) -> None:
     assert all(item.ok for item in await check(parties.customer, parties.customer.account))
 
 
+async def test_a_market_of_a_version_to_come_is_refused(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not parties.customer.extended:
+        return
+    monkeypatch.setattr(contracts_module, "_EXTENSIONS", 1)
+    with pytest.raises(ConfigError, match=r"of another version \(2\) than this program knows \(1\)"):
+        await Market.open(parties.url, parties.customer.address("MetaScheduler"))
+
+
 async def test_many_keys_one_of_which_is_known(parties: Parties) -> None:
     if not parties.customer.extended:
         return
@@ -154,30 +163,6 @@ async def test_a_providers_jobs_are_found_page_by_page(parties: Parties, monkeyp
 async def test_providers_are_found(parties: Parties) -> None:
     (provider,) = await parties.customer.providers()
     assert (provider.address, provider.prices) == (parties.provider.account, PRICES)
-
-
-async def test_a_provider_that_can_not_be_read_hides_no_other(
-    parties: Parties, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As where a node's calls are too small for a record."""
-    if not parties.customer.extended:
-        return
-    await parties.admin.register(Hardware((0,), (4,), (8000,)), PRICES, [])
-    await parties.admin.transact("ProviderManager", "approve", parties.admin.account)
-    read = parties.customer.read
-
-    async def small_calls(contract: str, function: str, *arguments: Any) -> Any:
-        answer = await read(contract, function, *arguments)
-        if function == "getProviders" and any(provider[0] == parties.admin.account for provider in answer[0]):
-            raise RpcError(-32000, "out of gas", None)
-        return answer
-
-    monkeypatch.setattr(parties.customer, "read", small_calls)
-    try:
-        assert [provider.address for provider in await parties.customer.providers()] == [parties.provider.account]
-        assert parties.admin.account in caplog.text
-    finally:
-        await parties.admin.transact("ProviderManager", "remove", parties.admin.account)
 
 
 async def test_a_pending_job_is_cancelled_at_once_and_costs_nothing(parties: Parties) -> None:

@@ -18,6 +18,9 @@ from deepsquare.chain.transactions import Sender, Sent
 from deepsquare.chain.wallet import Wallet
 from deepsquare.errors import ConfigError
 
+# What the market's contracts have beside version 1.2, as `MetaScheduler.EXTENSIONS` counts it.
+_EXTENSIONS = 2
+
 
 class Contracts:
     """One deployment of the contracts, seen by one account (or by none, for reading).
@@ -86,7 +89,13 @@ class Contracts:
                         f"the contract at {address} is no MetaScheduler; correct the context (deepsquare context show)"
                     ) from None
                 contracts[name] = w3.eth.contract(address=found, abi=artifact(name)["abi"])
-            extended = await _has(main.functions["EXTENSIONS"]())
+            extensions = await _optional(main.functions["EXTENSIONS"]())
+            if extensions not in (None, _EXTENSIONS):
+                raise ConfigError(
+                    f"the market at {address} is of another version ({extensions}) than this program knows ({_EXTENSIONS}): "
+                    "install the program of its version, or, for a grid of your own, deploy the contracts anew"
+                )
+            extended = extensions is not None
             sender = None
             if wallet is not None:
                 assert lock_folder is not None, "a wallet needs a folder for the lock on its nonces"
@@ -188,15 +197,14 @@ async def _call(function: Any) -> Any:
         raise RpcError(-1, f"{type(error).__name__}: {error.user_message or error}", None) from None
 
 
-async def _has(function: Any) -> bool:
-    """Whether a contract has a view function: one that is not there reverts, or answers with nothing."""
+async def _optional(function: Any) -> Any:
+    """What a view function says that a contract may have; None if it has not: then it reverts, or answers with nothing."""
     try:
-        await function.call()
+        return await function.call()
     except (ContractLogicError, BadFunctionCallOutput):
-        return False
+        return None
     except Web3Exception as error:
         raise RpcError(-1, f"{type(error).__name__}: {error.user_message or error}", None) from None
-    return True
 
 
 def _canonical(argument: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ from deepsquare.chain.types import (
     Prices,
     Provider,
 )
-from deepsquare.errors import TransactionError
+from deepsquare.errors import PurchaseUnknownError, TransactionError
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -139,9 +139,9 @@ class Market(Contracts):
             return [record async for page in pages for record in page]
         return [job for job in await self.jobs_after(0) if job.provider == provider and job.status in statuses]
 
-    async def _filtered(self, wanted: tuple[str, str, int], scan: int) -> AsyncIterator[list[JobRecord]]:
-        """The jobs that the contract's filter lets through, newest first, looking at `scan` jobs a call."""
-        before = 0
+    async def _filtered(self, wanted: tuple[str, str, int], most: int) -> AsyncIterator[list[JobRecord]]:
+        """The jobs that the contract's filter lets through, newest first, looking at up to `most` jobs a call."""
+        before, scan = 0, most
         while True:
             try:
                 page, before_next = await self.read("JobRepository", "getPage", wanted, before, scan)
@@ -151,6 +151,7 @@ class Market(Contracts):
                     raise
                 scan = max(scan // 8, 1)
                 continue
+            scan = min(2 * scan, most)
             yield [record for job in page if (record := _record(job)) is not None]
             before = before_next
             if not before:
@@ -182,14 +183,12 @@ class Market(Contracts):
             try:
                 page, following = await self.read("ProviderManager", "getProviders", cursor, size)
             except (ContractError, RpcError):
-                # What providers say of themselves can be so long that few fit a call of this node.
-                if size > 1:
-                    size //= 2
-                    continue
-                # One that nobody can read must not keep all others from their work.
-                addresses, _, following = await self.read("ProviderManager", "fetchPage", cursor, size)
-                _log.warning("a provider is left out, its record can't be read: %s", _addresses(addresses))
-                page = []
+                # What providers say of themselves can be so long that few fit a call.
+                if size == 1:
+                    raise
+                size //= 2
+                continue
+            size = min(2 * size, _PROVIDERS_A_CALL)
             found += [known for value in page if (known := _provider(value)) is not None and not known.is_banned]
             cursor = following
             if not cursor:
@@ -254,26 +253,37 @@ class Market(Contracts):
 
         Raises:
             ContractError: the contract refuses one of them; nothing was bought.
+            PurchaseUnknownError: they were bought, but the node doesn't tell which job is whose.
             TransactionError: the market's contracts have no such form; or as `Sender.transact`.
         """
         if not self.extended:
             raise TransactionError("this market can't sell many jobs in one transaction; buy them one by one")
-        keys = dict.fromkeys(request.key for request in requests if any(request.key))
         # Read before: a node that lags behind would not know afterwards what this very call bought.
-        bought = {key: await self.job_of_key(self.account, key) for key in keys}
+        bought = await self._bought(requests)
         receipt = await self.transact("MetaScheduler", "requestNewJobs", [request.encode() for request in requests])
         made = [bytes(event[0]) for event in self.events(receipt, "MetaScheduler", "NewJobRequestEvent")]
-        ids = _in_order(requests, {key: job_id for key, job_id in bought.items() if job_id}, made)
+        ids = _in_order(requests, bought, made)
         if ids is None:
             # Another call bought under one of the keys in between.
-            bought = {key: await self.job_of_key(self.account, key) for key in keys}
-            known = {key: job_id for key, job_id in bought.items() if job_id and job_id not in made}
-            ids = _in_order(requests, known, made)
+            bought = await self._bought(requests)
+            ids = _in_order(requests, {key: job_id for key, job_id in bought.items() if job_id not in made}, made)
         if ids is None:
-            raise TransactionError(
-                f"the market sold {len(made)} jobs, and which they are can't be told; look at deepsquare job list"
+            raise PurchaseUnknownError(
+                requests[0].definition.batch_location_hash, f"{len(made)} were bought, and which is which can't be told"
             )
         return ids
+
+    async def _bought(self, requests: Sequence[JobRequest]) -> dict[bytes, bytes]:
+        """The jobs that the keys of some requests have bought."""
+        keys = list(dict.fromkeys(request.key for request in requests if any(request.key)))
+        limit = asyncio.Semaphore(_READS_AT_ONCE)
+
+        async def read(key: bytes) -> bytes | None:
+            async with limit:
+                return await self.job_of_key(self.account, key)
+
+        found = zip(keys, await asyncio.gather(*map(read, keys)), strict=True)
+        return {key: job_id for key, job_id in found if job_id is not None}
 
     async def job_of_key(self, customer: str, key: bytes) -> bytes | None:
         """The job that a customer bought under a key (32 bytes), or None."""
@@ -330,6 +340,7 @@ class Market(Contracts):
             try:
                 assigned = self._changed(await self.transact("MetaScheduler", "metaScheduleMany", structs))
             except ContractError as error:
+                _log.warning("no job of %d could be assigned: %s", len(page), error)
                 reason = str(error)
             refused |= {one.job_id: reason for one in page if one.job_id not in assigned}
         return refused
@@ -458,10 +469,6 @@ def _in_order(requests: Sequence[JobRequest], known: dict[bytes, bytes], made: S
             known[request.key] = job_id
         ids.append(job_id)
     return None if next(new, None) else ids
-
-
-def _addresses(objects: Sequence[bytes]) -> str:
-    return ", ".join(to_checksum_address(bytes(value)[-20:]) for value in objects)
 
 
 def _pages(items: Sequence[_T], size: int) -> Iterator[list[_T]]:

@@ -97,8 +97,9 @@ class Sender:
         try:
             await request(self._w3, "eth_sendRawTransaction", "0x" + sent.raw.hex())
         except RpcError as error:
-            # Each kind of node has words of its own for one that it has: ask for it instead.
-            if await self._receipt(sent.hash) is None and await self._found(sent.hash) is None:
+            # Each kind of node has words of its own for one that it has. Those not understood here, it is asked for it.
+            has_it = any(text in error.message.lower() for text in ("already known", "already imported"))
+            if not has_it and await self._receipt(sent.hash) is None and await self._found(sent.hash) is None:
                 raise self._explain(error) from None
 
     async def wait(self, sent: Sent) -> dict[str, Any]:

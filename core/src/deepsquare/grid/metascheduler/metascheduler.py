@@ -21,12 +21,13 @@ _log = logging.getLogger(__name__)
 # A provider may be about to register again, so that a job isn't given up at once.
 _GIVE_UP_SECONDS = 30.0
 _TICK_SECONDS = 5.0
+_RETRY_SECONDS = 15.0
 # Events that were missed are made good for by reading everything that is hot again.
 _RELIST_SECONDS = 60.0
 
 
 class MetaScheduler:
-    """Assigns jobs; the chain is its only state, so that it can be killed and started at will."""
+    """Assigns jobs. The chain is all the state that counts, so that it can be killed and started at will."""
 
     def __init__(self, market: Market, ws_url: str | None) -> None:
         """`market` signs with an account that has METASCHEDULER_ROLE."""
@@ -35,6 +36,7 @@ class MetaScheduler:
         self._seen_at: dict[tuple[bytes, JobStatus], float] = {}
         self._refused: dict[bytes, set[str]] = {}
         self._let_wait: dict[bytes, set[str]] = {}
+        self._again_at: dict[bytes, float] = {}
         self._refusals_cursor = 0
         self._last_job = 0
         self._relist_at = 0.0
@@ -74,7 +76,8 @@ class MetaScheduler:
         if record.status.is_hot:
             self._hot[record.job_id] = record
         else:
-            self._hot.pop(record.job_id, None)
+            for known in (self._hot, self._let_wait, self._again_at):
+                known.pop(record.job_id, None)
 
     async def _watch(self, from_block: int) -> None:
         async for changed in JobWatch(self._market, self._ws_url, from_block=from_block).changes():
@@ -121,6 +124,8 @@ class MetaScheduler:
         """
         chosen: dict[bytes, Assignment] = {}
         for job in pending:
+            if time.monotonic() < self._again_at.get(job.job_id, 0.0):
+                continue
             refused = self._refused.get(job.job_id, set())
             fits = [p for p in providers if job.definition.fits(p.hardware) and p.address not in refused]
             costs = {p.address: job.definition.cost_per_minute(p.prices) for p in fits}
@@ -137,6 +142,8 @@ class MetaScheduler:
         left = await self._market.meta_schedule(list(chosen.values()))
         for job_id, to in chosen.items():
             if job_id in left:
+                # A try costs gas, also one in vain.
+                self._again_at[job_id] = time.monotonic() + _RETRY_SECONDS
                 _log.info("job %s: %s", to_hex(job_id), left[job_id])
             else:
                 _log.info("job %s goes to %s", to_hex(job_id), to.provider)
@@ -145,8 +152,9 @@ class MetaScheduler:
                 self._note(record)
 
     async def _time_out(self, job: JobRecord) -> None:
-        await self._market.time_out_job(job.job_id)
+        # Noted first: it may be somebody else's call that sends the job back.
         self._let_wait.setdefault(job.job_id, set()).add(job.provider)
+        await self._market.time_out_job(job.job_id)
         _log.info("job %s was not claimed in time by %s", to_hex(job.job_id), job.provider)
 
     async def _give_up(self, job: JobRecord, *, fits: bool, refused: bool) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
 
+from deepsquare.chain.errors import ContractError
 from deepsquare.chain.types import Hardware, JobRecord, JobStatus, Label, Prices, to_hex
 from deepsquare.chain.watch import JobWatch
 from deepsquare.errors import DeepSquareError, SchedulerError
@@ -73,7 +74,8 @@ class Supervisor:
         self._offer = prices, labels
         try:
             await self._announce()
-        except SchedulerError as error:
+        except (SchedulerError, ContractError) as error:
+            # The market refuses for example what is too large for it.
             if not self._journal.open_entries():
                 raise
             _log.warning("%s; not announced anew, but looking after the jobs that are there", error)
@@ -176,7 +178,7 @@ class Supervisor:
         if time.monotonic() >= self._announce_at:
             try:
                 await self._announce()
-            except SchedulerError as error:
+            except (SchedulerError, ContractError) as error:
                 _log.warning("%s; what is announced stays as it is", error)
         await self._claim()
         states = await self._scheduler.states()
