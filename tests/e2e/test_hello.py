@@ -68,6 +68,17 @@ def test_the_exit_code_of_a_failed_job_arrives(grid: Grid) -> None:
     assert grid.output(job["id"]) == ["before"]
 
 
+def test_what_has_a_key_is_bought_once(grid: Grid) -> None:
+    again = ("echo once", "--time-limit", "1m", "--key", "nightly")
+    job = grid.submit(*again)
+    assert grid.submit(*again)["id"] == job["id"]
+    grid.wait(job["id"], "FINISHED")
+    assert grid.submit(*again, "--watch")["id"] == job["id"]
+    assert grid.output(job["id"]) == ["once"]
+    failing = ("exit 3", "--time-limit", "1m", "--key", "fails", "--watch")
+    assert grid.submit(*failing)["id"] != grid.submit(*failing)["id"]
+
+
 def test_what_a_step_writes_to_both_outputs_stays_in_order(grid: Grid) -> None:
     job = grid.submit("for i in 1 2 3 4 5 6; do echo $i; echo $i >&2; done", "--time-limit", "1m", "--watch")
     assert grid.logs(job["id"]) == [str(number) for number in range(1, 7) for _ in "ab"]

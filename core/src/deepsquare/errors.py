@@ -11,6 +11,7 @@
     - TransactionError          a transaction was not carried out
         - PurchaseUnknownError  a job may or may not have been bought
         - ContractError         (deepsquare.chain.errors) the contract refused; one class for each of its errors
+    - KeyUsedError              the key of a submission stands for another workflow's job
     - UnknownJobError           the grid has no such job
     - GridError                 (operators) a service of the grid can't start or go on
         - SchedulerError        Slurm, or the local scheduler, refused or failed
@@ -54,6 +55,20 @@ class PurchaseUnknownError(TransactionError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.location_hash, self.reason)
+
+
+class KeyUsedError(DeepSquareError):
+    """The job under a submission's key, which is hot or not delivered yet, is another workflow's."""
+
+    def __init__(self, key: str, job_id: str) -> None:
+        self.key, self.job_id = key, job_id
+        super().__init__(
+            f"the key {key!r} stands for the job {hex(int(job_id, 16))}, which was bought for another workflow: use another key, "
+            "or end that job first (deepsquare job cancel)"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.key, self.job_id)
 
 
 class UnknownJobError(DeepSquareError):

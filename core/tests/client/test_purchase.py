@@ -22,6 +22,7 @@ from deepsquare.chain.transactions import Sent, UnminedError
 from deepsquare.chain.types import Hardware, JobDefinition, JobRecord, JobStatus, Prices, Provider
 from deepsquare.chain.wallet import Wallet
 from deepsquare.client import client as module
+from deepsquare.client import purchases
 from deepsquare.client.blocking import BlockingClient
 from deepsquare.client.client import Client
 from deepsquare.client.job import JobInfo
@@ -96,7 +97,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
     monkeypatch.setenv("DEEPSQUARE_HOME", str(tmp_path))
     monkeypatch.setenv("DEEPSQUARE_WALLET_PASSWORD", "secret")
     monkeypatch.delenv("DEEPSQUARE_PRIVATE_KEY", raising=False)
-    monkeypatch.setattr(module, "_SETTLE_SECONDS", 0.2)
+    monkeypatch.setattr(purchases, "SETTLE_SECONDS", 0.2)
 
     async def submit_workflow(*_: Any, **__: Any) -> str:
         return "location"
@@ -132,7 +133,7 @@ async def test_a_job_that_is_on_chain_is_the_one_that_was_bought(client: Client,
 
 
 async def test_the_chain_is_asked_again_until_it_answers(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SETTLE_SECONDS", 10)
+    monkeypatch.setattr(purchases, "SETTLE_SECONDS", 10)
     market = FakeMarket(AWAY, settled=AWAY)
     asyncio.get_running_loop().call_later(0.1, setattr, market, "is_on_chain", True)
     assert int(await buy(client, market), 16) == 7

@@ -246,7 +246,9 @@ class Market(Contracts):
         )
         return self._requested(receipt)
 
-    async def request_jobs(self, requests: Sequence[JobRequest]) -> list[bytes]:
+    async def request_jobs(
+        self, requests: Sequence[JobRequest], *, before_send: Callable[[Sent], None] | None = None
+    ) -> list[bytes]:
         """Buy many jobs, all or none of them, and return their ids in the same order.
 
         A request whose key was used before buys nothing: its id is that of the job that was bought then.
@@ -260,7 +262,9 @@ class Market(Contracts):
             raise TransactionError("this market can't sell many jobs in one transaction; buy them one by one")
         # Read before: a node that lags behind would not know afterwards what this very call bought.
         bought = await self._bought(requests)
-        receipt = await self.transact("MetaScheduler", "requestNewJobs", [request.encode() for request in requests])
+        receipt = await self.transact(
+            "MetaScheduler", "requestNewJobs", [request.encode() for request in requests], before_send=before_send
+        )
         made = [bytes(event[0]) for event in self.events(receipt, "MetaScheduler", "NewJobRequestEvent")]
         ids = _in_order(requests, bought, made)
         if ids is None:

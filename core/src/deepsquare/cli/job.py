@@ -68,12 +68,20 @@ def submit(
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="A public name on chain; a random tag when left out.")] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="Your private name for this piece of work: submitted again, it gives the job that runs or has finished, and buys "
+            "one only if there is none or it failed."
+        ),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show state changes and output until the end.")] = False,
     as_json: Json = False,
 ) -> None:
     """Buy a job that runs a workflow file.
 
-    What the job doesn't use of its credits comes back when it ends.
+    What the job doesn't use of its credits comes back when it ends. With --key a command that was cut off can be given again
+    without paying twice.
 
     Example: deepsquare submit hello.yaml --credits 5 --watch
     """
@@ -94,7 +102,9 @@ def submit(
 
         async with Client() as client:
             try:
-                job = await client.submit(workflow, credits=credits, time_limit=limit, name=name, labels=labels)
+                job = await client.submit(
+                    workflow, credits=credits, time_limit=limit, name=name, labels=labels, key=key
+                )
             except WorkflowRejectedError as error:
                 raise with_lines([_problem(text) for text in error.problems], file) from None
             if not watch:
@@ -105,7 +115,8 @@ def submit(
                     print(info.id)
                 return 0
             if not as_json:
-                print(f"job {short_id(job.id)} bought, {job.locked:f} credits locked", flush=True)
+                how = "bought before under this key" if job.adopted else "bought"
+                print(f"job {short_id(job.id)} {how}, {job.locked:f} credits locked", flush=True)
                 if workflow.enable_logging is False:
                     print("this job writes no log (enableLogging: false)", flush=True)
             info = await _watch(client, job, quiet=as_json)

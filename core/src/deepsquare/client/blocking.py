@@ -124,10 +124,11 @@ class BlockingClient:
         credits: Decimal | int | str | None = None,
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
+        key: str | None = None,
     ) -> BlockingJob:
         """Buy one job; see `Client.submit`."""
         job = self._call(
-            self._client.submit, workflow, time_limit=time_limit, credits=credits, name=name, labels=labels
+            self._client.submit, workflow, time_limit=time_limit, credits=credits, name=name, labels=labels, key=key
         )
         return BlockingJob(self, job)
 
@@ -138,6 +139,11 @@ class BlockingClient:
     def jobs(self, job_ids: Iterable[str] | None = None) -> list[JobInfo]:
         """How jobs stand, with one call for all; see `Client.jobs`."""
         return self._call(self._client.jobs, job_ids)
+
+    def find(self, key: str) -> BlockingJob | None:
+        """The last job that was bought under a key; see `Client.find`."""
+        job = self._call(self._client.find, key)
+        return None if job is None else BlockingJob(self, job)
 
     def labels(self) -> dict[str, dict[str, str]]:
         """The labels of this machine's submissions, by `JobInfo.location_hash`."""
@@ -198,6 +204,11 @@ class BlockingJob:
         return self._job.id
 
     @property
+    def adopted(self) -> bool:
+        """Whether `submit` found it by its key, and bought nothing."""
+        return self._job.adopted
+
+    @property
     def locked(self) -> Decimal | None:
         """The credits that its purchase locked; None for a handle made from an id."""
         return self._job.locked
@@ -213,6 +224,10 @@ class BlockingJob:
     def cancel(self) -> None:
         """Ask for its end."""
         self._client.cancel([self.id])
+
+    def deliver(self) -> None:
+        """Note that its result has reached you; see `Job.deliver`."""
+        self._job.deliver()
 
     def logs(self, *, follow: bool = True) -> Iterator[LogLine]:
         """Its output; see `Client.logs`."""

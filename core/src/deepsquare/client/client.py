@@ -6,19 +6,15 @@ import asyncio
 import logging
 import os
 import secrets
-import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Self
 
-from tenacity import AsyncRetrying, retry_if_exception, wait_exponential_jitter
-
 from deepsquare import contexts
 from deepsquare.chain.errors import ContractError
 from deepsquare.chain.market import Market
-from deepsquare.chain.transactions import UnminedError
 from deepsquare.chain.types import JobDefinition, parse_job_id, to_hex
 from deepsquare.chain.wallet import KEY_VARIABLE
 from deepsquare.chain.watch import JobWatch
@@ -26,27 +22,22 @@ from deepsquare.client import funding
 from deepsquare.client.job import JobInfo
 from deepsquare.client.journal import Journal
 from deepsquare.client.logs import LogLine, LogReader
+from deepsquare.client.purchases import Purchases, Purpose, digest_of
 from deepsquare.client.sbatch import submit_workflow
 from deepsquare.client.text import sanitize
 from deepsquare.credits import from_wei, to_wei
 from deepsquare.errors import (
     ConfigError,
     DeepSquareError,
-    PurchaseUnknownError,
-    TransactionError,
     UnknownJobError,
 )
 
 if TYPE_CHECKING:
-    from deepsquare.chain.transactions import Sent
     from deepsquare.workflow import Workflow
 
 # Enough signatures and transactions in flight to keep the node busy, few enough to be no burden for a public one.
 _CANCELS_AT_ONCE = 16
 _SILENCE_SECONDS = 30.0
-# How long the answer to a purchase is looked for, and among how many of the customer's jobs.
-_SETTLE_SECONDS = 60.0
-_NEWEST_JOBS = 100
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +71,8 @@ class Client:
         self._subscribers: set[_Subscriber] = set()
         self._watcher: asyncio.Task[None] | None = None
         self._watching: asyncio.Future[None]
-        self._purchases: set[asyncio.Task[str]] = set()
+        self._purchases: Purchases | None = None
+        self._in_flight: set[asyncio.Task[str]] = set()
 
     async def __aenter__(self) -> Self:
         self._market = await Market.open(
@@ -97,8 +89,8 @@ class Client:
 
     async def close(self) -> None:
         """Close all connections, when the purchases in flight are done; jobs go on running."""
-        if self._purchases:
-            await asyncio.wait(self._purchases)
+        if self._in_flight:
+            await asyncio.wait(self._in_flight)
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
@@ -127,6 +119,23 @@ class Client:
             raise ConfigError("the client is not open: use `async with Client() as client`")
         return self._market
 
+    @property
+    def purchases(self) -> Purchases:
+        """What buys jobs.
+
+        Raises:
+            ConfigError: the client is not open.
+        """
+        if self._purchases is None:
+            self._purchases = Purchases(
+                self.market,
+                self._wallet,
+                self._journal,
+                context=self.context.name,
+                lock_folder=contexts.home() / "locks",
+            )
+        return self._purchases
+
     # ------------------------------------------------------------------ buying
 
     async def submit(
@@ -137,8 +146,9 @@ class Client:
         credits: Decimal | int | str | None = None,
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
+        key: str | None = None,
     ) -> Job:
-        """Buy one job.
+        """Buy one job, or with a key find the one that was bought before.
 
         When the call is cancelled while the purchase is in flight, the purchase goes on, and `close` waits for it.
 
@@ -148,6 +158,10 @@ class Client:
             credits: lock exactly this amount instead.
             name: its public name on chain, at most 32 bytes of UTF-8; a random tag when left out.
             labels: names of yours for it, kept on this machine only.
+            key: your name for the piece of work. As long as the last job under it is hot, or has finished and was not delivered
+                (see `Job.deliver`), that one is returned and nothing is bought, whatever was cut off in between and whichever
+                machine it was. After a job that failed, was cancelled or was delivered, the key buys anew. It is private: on
+                chain stands what only your wallet can make of it.
 
         Returns:
             The job's handle, as soon as the purchase is in a block.
@@ -158,12 +172,35 @@ class Client:
             FundingError: balance or allowance too low; nothing was bought.
             WorkflowRejectedError: the sbatch API found the workflow invalid; nothing was bought.
             ContractError: the contract refused; nothing was bought.
-            PurchaseUnknownError: the purchase was sent, and its answer was lost for good: look before you buy again.
+            KeyUsedError: the job under the key was bought for another workflow; nothing was bought.
+            PurchaseUnknownError: the purchase was sent, and its answer was lost for good: look before you buy again, or submit
+                with the same key.
             ConnectionFailedError: the grid can't be reached; nothing was bought.
         """
         if (time_limit is None) == (credits is None):
             raise ValueError("give either time_limit or credits: how long the job may run, or what it may cost")
         job_name = _job_name(name)
+        if key is None:
+            return await self._buy(workflow, time_limit, credits, job_name, labels or {})
+        digest = digest_of(workflow)
+        async with self.purchases.alone(key):
+            record, generation = await self.purchases.known(key, digest)
+            if record is not None:
+                return Job(self, to_hex(record.job_id), from_wei(record.max_cost), adopted=True)
+            if name is None and not self.market.extended:
+                job_name = self.purchases.tag(key, generation)
+            purpose = Purpose(key, generation, digest)
+            return await self._buy(workflow, time_limit, credits, job_name, labels or {}, purpose)
+
+    async def _buy(
+        self,
+        workflow: Workflow,
+        time_limit: timedelta | None,
+        credits: Decimal | int | str | None,
+        job_name: bytes,
+        labels: Mapping[str, str],
+        purpose: Purpose | None = None,
+    ) -> Job:
         resources = workflow.resources
         needs = JobDefinition(
             ntasks=resources.tasks,
@@ -174,71 +211,13 @@ class Client:
         )
         locked = await self._locked(needs, time_limit, credits)
         location = await submit_workflow(self.context.sbatch_url, workflow.to_dict(), self._wallet)
-        self._journal.intend(
-            location_hash=location, context=self.context.name, customer=self.account, labels=labels or {}, locked=locked
-        )
         # A task of its own: an interrupt must not cut off half-way what may be paid already.
-        purchase = asyncio.create_task(self._buy(replace(needs, batch_location_hash=location), locked, job_name))
-        self._purchases.add(purchase)
-        purchase.add_done_callback(self._purchases.discard)
+        purchase = asyncio.create_task(
+            self.purchases.buy(replace(needs, batch_location_hash=location), locked, job_name, labels, purpose)
+        )
+        self._in_flight.add(purchase)
+        purchase.add_done_callback(self._in_flight.discard)
         return Job(self, await asyncio.shield(purchase), from_wei(locked))
-
-    async def _buy(self, definition: JobDefinition, locked: int, job_name: bytes) -> str:
-        location = definition.batch_location_hash
-        signed: list[Sent] = []
-
-        def journal(sent: Sent) -> None:
-            self._journal.signed(location, sent.hash, sent.raw)
-            signed.append(sent)
-
-        try:
-            job_id = to_hex(await self.market.request_job(definition, locked, job_name, before_send=journal))
-        except ContractError:
-            raise
-        except Exception as error:
-            # Whatever it was: once it is signed, it may have been carried out.
-            if not signed:
-                raise
-            job_id = await self._settle(location, signed[0], error)
-        try:
-            self._journal.bought(location, job_id)
-        except sqlite3.Error as error:
-            # The job is bought, and its location hash is in the journal: only the short way to it is missing.
-            _log.warning("the journal could not note the job %s: %s", job_id, error)
-        return job_id
-
-    async def _settle(self, location: str, sent: Sent, error: Exception) -> str:
-        """The job of a purchase whose answer was lost, by `error`.
-
-        Raises:
-            ContractError: it was carried out, and the contract refused it.
-            TransactionError: the node refused it, then and now: nothing was bought.
-            PurchaseUnknownError: it can't be known yet.
-        """
-        try:
-            async with asyncio.timeout(_SETTLE_SECONDS):
-                async for attempt in AsyncRetrying(
-                    retry=retry_if_exception(_may_pass), wait=wait_exponential_jitter(multiplier=0.5, max=5)
-                ):
-                    with attempt:
-                        seen = 0
-                        async for page in self.market.pages_of(self.account):
-                            for record in page:
-                                if record.definition.batch_location_hash == location:
-                                    return to_hex(record.job_id)
-                            seen += len(page)
-                            if seen >= _NEWEST_JOBS:
-                                break
-                        return to_hex(await self.market.settle_request(sent))
-        except ContractError:
-            raise
-        except TransactionError as refusal:
-            # Only a node that gave an answer each time is believed: after a lost one, it may be waiting to be carried out.
-            if _is_refusal(error) and _is_refusal(refusal):
-                raise error from None
-        except TimeoutError:
-            pass
-        raise PurchaseUnknownError(location, str(error) or type(error).__name__) from None
 
     async def _locked(
         self, needs: JobDefinition, time_limit: timedelta | None, credits: Decimal | int | str | None
@@ -290,6 +269,11 @@ class Client:
         if unknown:
             raise UnknownJobError(unknown)
         return [JobInfo.of(record) for record in records if record is not None]
+
+    async def find(self, key: str) -> Job | None:
+        """The last job that was bought under a key, by whichever machine; None if there is none."""
+        record = await self.purchases.find(key)
+        return None if record is None else Job(self, to_hex(record.job_id), from_wei(record.max_cost))
 
     def labels(self) -> dict[str, dict[str, str]]:
         """The labels that this machine gave to its submissions, by `JobInfo.location_hash`."""
@@ -406,20 +390,13 @@ class Client:
         return await self._logs.tail(to_hex(parse_job_id(job_id)), lines)
 
 
-def _is_refusal(error: BaseException) -> bool:
-    """Whether the node said that a transaction is not carried out."""
-    return isinstance(error, TransactionError) and not isinstance(error, UnminedError)
-
-
-def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, Exception) and not isinstance(error, TransactionError)
-
-
 class Job:
     """The handle of one job."""
 
-    def __init__(self, client: Client, job_id: str, locked: Decimal | None) -> None:
+    def __init__(self, client: Client, job_id: str, locked: Decimal | None, *, adopted: bool = False) -> None:
         self._client = client
+        self.adopted = adopted
+        """Whether `submit` found it by its key, and bought nothing."""
         self.id = job_id
         """0x and 64 hex digits."""
         self.locked = locked
@@ -442,6 +419,10 @@ class Job:
     async def cancel(self) -> None:
         """Ask for its end."""
         await self._client.cancel([self.id])
+
+    def deliver(self) -> None:
+        """Note that its result has reached you: from now on its key buys anew."""
+        self._client.purchases.deliver(self.id)
 
     def logs(self, *, follow: bool = True) -> AsyncIterator[LogLine]:
         """Its output; see `Client.logs`."""

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from deepsquare.errors import ConfigError
@@ -25,6 +26,29 @@ CREATE TABLE IF NOT EXISTS submissions (
 ) STRICT
 """
 
+# What journals of before lack, by version.
+_CHANGES = (
+    (
+        "ALTER TABLE submissions ADD COLUMN key TEXT",  # the caller's name for the purchase
+        "ALTER TABLE submissions ADD COLUMN generation INTEGER",  # which purchase under the key
+        "ALTER TABLE submissions ADD COLUMN digest TEXT",  # of the workflow
+        "ALTER TABLE submissions ADD COLUMN delivered INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX submissions_of_key ON submissions (context, customer, key) WHERE key IS NOT NULL",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A submission under a key, as far as it got: signed once there is a raw transaction, bought once there is a job."""
+
+    location_hash: str
+    generation: int
+    digest: str
+    transaction_hash: str | None
+    raw_transaction: bytes | None
+    job_id: str | None
+
 
 class Journal:
     """The submissions of this user, in SQLite; safe for many processes at once."""
@@ -40,21 +64,60 @@ class Journal:
             make_private(path)
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute(_SCHEMA)
+            self._prepare()
         except (sqlite3.Error, OSError) as error:
             raise ConfigError(f"the journal {path} can't be opened: {error}") from None
+
+    def _prepare(self) -> None:
+        if self._version() == len(_CHANGES):
+            return
+        # Of many processes that start at once, one changes it.
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.execute(_SCHEMA)
+            for number, changes in enumerate(_CHANGES[self._version() :], start=self._version() + 1):
+                for change in changes:
+                    self._db.execute(change)
+                self._db.execute(f"PRAGMA user_version = {number}")
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
 
     def intend(
-        self, *, location_hash: str, context: str, customer: str, labels: Mapping[str, str], locked: int
+        self,
+        *,
+        location_hash: str,
+        context: str,
+        customer: str,
+        labels: Mapping[str, str],
+        locked: int,
+        key: str | None = None,
+        generation: int | None = None,
+        digest: str | None = None,
     ) -> None:
-        """Note that a job is about to be bought for `locked` wei."""
+        """Note that a job is about to be bought for `locked` wei; with a key, as which of its purchases."""
         self._db.execute(
-            "INSERT INTO submissions (location_hash, context, customer, labels, locked, created_at) VALUES (?, ?, ?, ?, ?, ?)",
-            (location_hash, context, customer, json.dumps(dict(labels)), str(locked), time.time()),
+            "INSERT INTO submissions (location_hash, context, customer, labels, locked, created_at, key, generation, digest) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                location_hash,
+                context,
+                customer,
+                json.dumps(dict(labels)),
+                str(locked),
+                time.time(),
+                key,
+                generation,
+                digest,
+            ),
         )
 
     def signed(self, location_hash: str, transaction_hash: bytes, raw: bytes) -> None:
@@ -67,6 +130,40 @@ class Journal:
     def bought(self, location_hash: str, job_id: str) -> None:
         """Note the job that the transaction made."""
         self._db.execute("UPDATE submissions SET job_id = ? WHERE location_hash = ?", (job_id, location_hash))
+
+    def adopt(
+        self, *, location_hash: str, context: str, customer: str, locked: int, key: str, generation: int, job_id: str
+    ) -> None:
+        """Note a job that was bought under a key, by this machine or by another."""
+        self._db.execute(
+            "INSERT INTO submissions (location_hash, context, customer, labels, locked, created_at, key, generation, digest, "
+            "job_id) VALUES (?, ?, ?, '{}', ?, ?, ?, ?, '', ?) ON CONFLICT (location_hash) DO UPDATE SET job_id = excluded.job_id",
+            (location_hash, context, customer, str(locked), time.time(), key, generation, job_id),
+        )
+
+    def of_key(self, context: str, customer: str, key: str) -> list[Entry]:
+        """The submissions under a key, oldest first."""
+        rows = self._db.execute(
+            "SELECT location_hash, generation, digest, transaction_hash, raw_transaction, job_id FROM submissions "
+            "WHERE context = ? AND customer = ? AND key = ? ORDER BY generation, created_at",
+            (context, customer, key),
+        )
+        return [Entry(*row) for row in rows]
+
+    def deliver(self, context: str, customer: str, job_id: str) -> None:
+        """Note that the result of a job has reached who asked for it."""
+        self._db.execute(
+            "UPDATE submissions SET delivered = 1 WHERE context = ? AND customer = ? AND job_id = ?",
+            (context, customer, job_id),
+        )
+
+    def is_delivered(self, context: str, customer: str, job_id: str) -> bool:
+        """Whether `deliver` was said of a job on this machine."""
+        row = self._db.execute(
+            "SELECT max(delivered) FROM submissions WHERE context = ? AND customer = ? AND job_id = ?",
+            (context, customer, job_id),
+        ).fetchone()
+        return bool(row[0])
 
     def labels(self, context: str, customer: str) -> dict[str, dict[str, str]]:
         """The labels of all submissions of a customer, by location hash."""

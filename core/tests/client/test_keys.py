@@ -1,0 +1,223 @@
+"""One key, one job, whatever is killed in between and from whichever machine. The chain is real, the sbatch API's answer is not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deepsquare import contexts
+from deepsquare.chain.market import Assignment
+from deepsquare.chain.types import UNLIMITED, JobReport, JobStatus, parse_job_id
+from deepsquare.client import client as client_module
+from deepsquare.client.client import Client
+from deepsquare.client.journal import Journal
+from deepsquare.errors import KeyUsedError
+from deepsquare.workflow import from_dict
+
+from core.tests.chain.conftest import Parties
+
+LIMIT = timedelta(minutes=5)
+
+
+def workflow(command: str = "true") -> Any:
+    return from_dict(
+        {
+            "resources": {"tasks": 1, "cpusPerTask": 1, "memPerCpu": 1000, "gpus": 0},
+            "steps": [{"run": {"command": command}}],
+        }
+    )
+
+
+def set_up(home: Path, parties: Parties) -> None:
+    """A machine of the customer's: its wallet, and nothing else."""
+    os.environ["DEEPSQUARE_HOME"] = str(home)
+    os.environ["DEEPSQUARE_PRIVATE_KEY"] = "0x" + "04" * 32
+    contexts.save(
+        contexts.Context(
+            name="grid",
+            chain_id=179188,
+            rpc_url=parties.url,
+            metascheduler=parties.customer.address("MetaScheduler"),
+            sbatch_url="http://127.0.0.1:1/graphql",
+            sbatch_grpc="127.0.0.1:1",
+            logger_grpc="127.0.0.1:1",
+            account=parties.customer.account,
+            wallet="w",
+        )
+    )
+
+
+async def stand_in(*_: Any, **__: Any) -> str:
+    """For the sbatch API: a location of its own for each submission."""
+    return os.urandom(6).hex()
+
+
+@pytest.fixture
+async def client(parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Client]:
+    monkeypatch.setenv("DEEPSQUARE_HOME", "")
+    monkeypatch.setenv("DEEPSQUARE_PRIVATE_KEY", "")
+    monkeypatch.setattr(client_module, "submit_workflow", stand_in)
+    set_up(tmp_path / "first", parties)
+    async with Client("grid") as client:
+        yield client
+
+
+async def count(parties: Parties) -> int:
+    return len(await parties.customer.jobs_of(parties.customer.account))
+
+
+async def finish(parties: Parties, job_id: str, status: JobStatus) -> None:
+    job = parse_job_id(job_id)
+    assert not await parties.scheduler.meta_schedule([Assignment(job, parties.provider.account, UNLIMITED)])
+    await parties.provider.claim_jobs(1)
+    assert not await parties.provider.report([JobReport(job, JobStatus.RUNNING)])
+    assert not await parties.provider.report([JobReport(job, status, 60)])
+
+
+async def test_a_key_gives_its_job_until_that_failed_or_was_delivered(parties: Parties, client: Client) -> None:
+    assert await client.find("run") is None
+    first = await client.submit(workflow(), time_limit=LIMIT, key="run")
+    before = await count(parties)
+    assert (await client.submit(workflow(), time_limit=LIMIT, key="run")).id == first.id
+    await finish(parties, first.id, JobStatus.FAILED)
+
+    second = await client.submit(workflow(), time_limit=LIMIT, key="run")
+    assert second.id != first.id
+    await finish(parties, second.id, JobStatus.FINISHED)
+    again = await client.submit(workflow(), time_limit=LIMIT, key="run")
+    assert again.id == second.id
+    again.deliver()
+
+    third = await client.submit(workflow(), time_limit=LIMIT, key="run")
+    assert third.id not in (first.id, second.id)
+    assert await count(parties) == before + 2
+    found = await client.find("run")
+    assert found is not None
+    assert found.id == third.id
+    other = await client.submit(workflow(), time_limit=LIMIT, key="another")
+    assert other.id != third.id
+
+
+async def test_another_workflow_under_a_key_in_use_is_refused(parties: Parties, client: Client) -> None:
+    first = await client.submit(workflow("one"), time_limit=LIMIT, key="shared")
+    before = await count(parties)
+    with pytest.raises(KeyUsedError, match="bought for another workflow"):
+        await client.submit(workflow("two"), time_limit=LIMIT, key="shared")
+    assert await count(parties) == before
+    await first.cancel()
+    assert (await client.submit(workflow("two"), time_limit=LIMIT, key="shared")).id != first.id
+
+
+async def test_another_machine_finds_the_job(parties: Parties, client: Client, tmp_path: Path) -> None:
+    first = await client.submit(workflow(), time_limit=LIMIT, key="travels")
+    before = await count(parties)
+    set_up(tmp_path / "second", parties)
+    async with Client("grid") as elsewhere:
+        assert (await elsewhere.submit(workflow(), time_limit=LIMIT, key="travels")).id == first.id
+        await finish(parties, first.id, JobStatus.FINISHED)
+        job = await elsewhere.submit(workflow(), time_limit=LIMIT, key="travels")
+        assert job.id == first.id
+        job.deliver()
+        second = await elsewhere.submit(workflow(), time_limit=LIMIT, key="travels")
+    found = await client.find("travels")
+    assert found is not None
+    assert found.id == second.id != first.id
+    assert await count(parties) == before + 1
+
+
+async def test_many_at_once_buy_one(parties: Parties, client: Client) -> None:
+    before = await count(parties)
+    jobs = await asyncio.gather(*(client.submit(workflow(), time_limit=LIMIT, key="crowd") for _ in range(8)))
+    assert len({job.id for job in jobs}) == 1
+    assert await count(parties) == before + 1
+
+
+async def test_what_stands_on_chain_names_nothing(parties: Parties, client: Client) -> None:
+    job = await client.submit(workflow(), time_limit=LIMIT, key="secret-project/run-7")
+    record = await parties.customer.get_job(parse_job_id(job.id))
+    assert record is not None
+    assert b"secret" not in record.job_name
+    keys = {client.purchases.chain_key("secret-project/run-7", number) for number in range(3)}
+    assert len(keys) == 3
+
+
+VICTIM = """
+import asyncio, os, signal, sys
+from datetime import timedelta
+from deepsquare.chain import transactions
+from deepsquare.chain.market import Market
+from deepsquare.client import client as client_module, journal
+from core.tests.client.test_keys import stand_in, workflow
+
+step = sys.argv[1]
+
+def dies(owner, name, after=False):
+    function = getattr(owner, name)
+    def sync(*arguments, **options):
+        if after:
+            function(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGKILL)
+    async def asynchronous(*arguments, **options):
+        if after:
+            await function(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGKILL)
+    setattr(owner, name, asynchronous if asyncio.iscoroutinefunction(function) else sync)
+
+client_module.submit_workflow = stand_in
+{
+    "script stored": lambda: dies(journal.Journal, "intend"),
+    "intent noted": lambda: dies(journal.Journal, "intend", after=True),
+    "signed": lambda: dies(journal.Journal, "signed"),
+    "signed and noted": lambda: dies(journal.Journal, "signed", after=True),
+    "sent": lambda: dies(transactions.Sender, "resend", after=True),
+    "carried out": lambda: dies(journal.Journal, "bought"),
+    "bought and noted": lambda: dies(journal.Journal, "bought", after=True),
+}[step]()
+
+async def main():
+    async with client_module.Client("grid") as client:
+        await client.submit(workflow(), time_limit=timedelta(minutes=5), key=step)
+
+asyncio.run(main())
+"""
+
+STEPS = ["script stored", "intent noted", "signed", "signed and noted", "sent", "carried out", "bought and noted"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_killed_at_any_step_there_is_one_job(parties: Parties, client: Client, step: str) -> None:
+    before = await count(parties)
+    root = Path(__file__).resolve().parents[3]
+    victim = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", VICTIM, step], cwd=root, check=False, capture_output=True, text=True
+    )
+    assert victim.returncode == -signal.SIGKILL, victim.stderr
+    job = await client.submit(workflow(), time_limit=LIMIT, key=step)
+    assert await count(parties) == before + 1
+    assert (await client.submit(workflow(), time_limit=LIMIT, key=step)).id == job.id
+    assert await count(parties) == before + 1
+
+
+def test_a_journal_of_before_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    with sqlite3.connect(path) as old:
+        old.execute(
+            "CREATE TABLE submissions (location_hash TEXT PRIMARY KEY, context TEXT NOT NULL, customer TEXT NOT NULL, "
+            "labels TEXT NOT NULL, locked TEXT NOT NULL, created_at REAL NOT NULL, transaction_hash TEXT, "
+            "raw_transaction BLOB, job_id TEXT) STRICT"
+        )
+        old.execute("INSERT INTO submissions VALUES ('l', 'c', '0x1', '{\"a\": \"b\"}', '1', 1.0, NULL, NULL, '0x2')")
+    for _ in range(2):
+        journal = Journal(path)
+        assert journal.labels("c", "0x1") == {"l": {"a": "b"}}
+        assert not journal.is_delivered("c", "0x1", "0x2")
+        journal.close()
