@@ -74,7 +74,7 @@ def test_what_has_a_key_is_bought_once(grid: Grid) -> None:
     assert grid.submit(*again)["id"] == job["id"]
     grid.wait(job["id"], "FINISHED")
     assert grid.submit(*again, "--watch")["id"] == job["id"]
-    assert grid.output(job["id"]) == ["once"]
+    assert grid.logs(job["id"]) == ["once"]
     failing = ("exit 3", "--time-limit", "1m", "--key", "fails", "--watch")
     assert grid.submit(*failing)["id"] != grid.submit(*failing)["id"]
 
