@@ -60,8 +60,7 @@ contract JobRepository is JobStore, AccessControl {
         returns (bool assigned, uint256 costPerMinute_, uint16 assignments)
     {
         Record storage record = _records[_jobId];
-        (uint64 gpus, uint64 mem, uint64 cpus, uint64 tasks) = DefinitionCodec.loadNumbers(record.packed);
-        costPerMinute_ = JobRules.costPerMinute(tasks, cpus, mem, gpus, _prices);
+        costPerMinute_ = _minuteCost(record, _prices);
         assigned = costPerMinute_ <= Math.min(record.maxCost, _mostPerMinute);
         if (!assigned) return (false, costPerMinute_, 0);
 
@@ -319,6 +318,11 @@ contract JobRepository is JobStore, AccessControl {
         record.life = changed;
         emit JobTransitionEvent(jobId, from, to);
         emit JobStatusChanged(jobId, record.customerAddr, record.providerAddr, from, to, record.costPerMinute);
+    }
+
+    function _minuteCost(Record storage record, ProviderPrices calldata prices) private view returns (uint256) {
+        (uint64 gpus, uint64 mem, uint64 cpus, uint64 tasks) = DefinitionCodec.loadNumbers(record.packed);
+        return JobRules.costPerMinute(tasks, cpus, mem, gpus, prices);
     }
 
     function _leaveQueues(Record storage record, Life life) private returns (Life) {
