@@ -63,8 +63,8 @@ class KeyUsedError(DeepSquareError):
     def __init__(self, key: str, job_id: str) -> None:
         self.key, self.job_id = key, job_id
         super().__init__(
-            f"the key {key!r} stands for the job {hex(int(job_id, 16))}, which was bought for another workflow: use another key, "
-            "or end that job first (deepsquare job cancel)"
+            f"the key {key!r} stands for the job {hex(int(job_id, 16))}, which was bought for another workflow and runs or has "
+            "finished: use another key"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -50,6 +50,8 @@ class InsufficientFunds(ContractError):
     def describe(self, **arguments: Any) -> str:
         """Both amounts, and what to do."""
         available, required = (format_credits(arguments[key]) for key in ("available", "required"))
+        if available == required:
+            available, required = (f"{arguments[key]} wei" for key in ("available", "required"))
         return (
             f"not enough credits: {required} are needed, {available} are available. Get credits, raise the allowance "
             "of the market, or ask for less time or fewer resources"

@@ -89,6 +89,8 @@ def submit(
 
     if (credits is None) == (time_limit is None):
         fail("say how much the job may use: either --credits 5 or --time-limit 10m", EXIT_WRONG_USE)
+    if key == "":
+        fail("--key is empty: give the work a name, or leave the option out", EXIT_WRONG_USE)
     workflow = load(file)
     limit = None if time_limit is None else _duration(time_limit)
 
@@ -107,6 +109,8 @@ def submit(
                 )
             except WorkflowRejectedError as error:
                 raise with_lines([_problem(text) for text in error.problems], file) from None
+            if job.adopted and (as_json or not watch):
+                print("bought before under this key: nothing was bought", file=sys.stderr, flush=True)
             if not watch:
                 info = await job.info()
                 if as_json:

@@ -167,7 +167,7 @@ class Client:
             The job's handle, as soon as the purchase is in a block.
 
         Raises:
-            ValueError: neither or both of `time_limit` and `credits`, or one that is out of range.
+            ValueError: neither or both of `time_limit` and `credits`, one that is out of range, or an empty key.
             NoProviderError: no provider could run it; nothing was bought.
             FundingError: balance or allowance too low; nothing was bought.
             WorkflowRejectedError: the sbatch API found the workflow invalid; nothing was bought.
@@ -180,6 +180,8 @@ class Client:
         if (time_limit is None) == (credits is None):
             raise ValueError("give either time_limit or credits: how long the job may run, or what it may cost")
         job_name = _job_name(name)
+        if key == "":
+            raise ValueError("key is empty: give the work a name, or leave the key out")
         if key is None:
             return await self._buy(workflow, time_limit, credits, job_name, labels or {})
         digest = digest_of(workflow)
