@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import time
@@ -151,9 +152,10 @@ def test_a_job_that_slurm_loses_costs_nothing(grid: Grid, cluster: SlurmCluster)
 
 
 def test_the_controller_is_killed_under_load(grid: Grid, cluster: SlurmCluster) -> None:
-    jobs = []
+    jobs, bought = [], []
     for number in range(12):
-        jobs.append(grid.submit(f"echo {number}; sleep {number % 3}; echo end", "--time-limit", "2m")["id"])
+        bought.append(time.monotonic())
+        jobs.append(grid.submit(f"echo {number}; sleep {number % 3}; echo end", "--time-limit", "10m")["id"])
         if number % 4 == 3:
             cluster.kill_daemon("slurmctld", signal.SIGKILL)
             time.sleep(1)
@@ -161,17 +163,19 @@ def test_the_controller_is_killed_under_load(grid: Grid, cluster: SlurmCluster) 
     statuses = []
     for number, job_id in enumerate(jobs):
         ended = grid.wait(job_id, "FINISHED", "PANICKED", "CANCELLED", "FAILED", seconds=240)
+        # A node tells its controller of an end each 15 s until that one answers, and Slurm counts on meanwhile.
+        age = math.ceil(time.monotonic() - bought[number])
         statuses.append(ended["status"])
         if ended["status"] == "FINISHED":
             assert grid.logs(job_id) == [str(number), "end"]
-            assert max(number % 3, 1) <= seconds_billed(ended, 2) <= 60
+            assert max(number % 3, 1) <= seconds_billed(ended, 10) <= age
         elif ended["status"] == "FAILED":
             # Slurm forgot that it had started it. It ran once all the same, and says so.
             assert "This job was started before, and is not started again." in grid.logs(job_id)
-            assert seconds_billed(ended, 2) <= 60
+            assert seconds_billed(ended, 10) <= age
         elif ended["status"] == "CANCELLED":
             # It got the number of one that was forgotten and still ran, which Slurm then ended as both.
-            assert seconds_billed(ended, 2) <= 60
+            assert seconds_billed(ended, 10) <= age
         else:
             # A controller that is killed forgets the submissions of its last seconds.
             assert is_refunded(ended)

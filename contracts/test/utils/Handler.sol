@@ -292,14 +292,41 @@ contract Handler is Market {
     function panic(uint256 seed, uint256 by) external {
         (bytes32 id, bool found) = _pickHot(seed);
         if (!found) return;
+        // Mostly the attacker: what a panic ends is lost to all other steps.
+        address caller = ATTACKER;
+        if (by % 8 < 3) caller = [SCHEDULER, jobs.providerOf(id), ghosts[id].customer][by % 8];
+        if (caller == address(0)) caller = SCHEDULER;
+        _panic(id, caller);
+    }
+
+    /// @notice A provider claims, perhaps late, what its customer wants cancelled, perhaps after it took notice of
+    /// that: it is told then, and has time to answer from then on.
+    function claimCancelled(uint256 seed, uint256 wait) external {
+        (bytes32 id, bool found) = _pick(seed, JobStatus.META_SCHEDULED);
+        if (!found) return;
+        if (!jobs.get(id).hasCancelRequest) {
+            vm.prank(ghosts[id].customer);
+            market.cancelJob(id);
+        }
+        _pass(within(wait, 1, 2 * constants.claimJobTimeout()));
+        address provider = jobs.providerOf(id);
+        if (seed % 2 == 0 && queues.hasCancellingJob(provider)) {
+            vm.prank(provider);
+            market.claimNextCancellingJobs(hot.length);
+        }
+        vm.prank(provider);
+        market.claimNextJobs(hot.length);
+        _observe();
+        if (ghosts[id].status != JobStatus.SCHEDULED) return;
+        if (!_isIn(id, provider, QueueKind.CANCELLING)) breach[3] = "who claimed it is not told of the cancel request";
+        _panic(id, ghosts[id].customer);
+    }
+
+    function _panic(bytes32 id, address caller) private {
         Ghost storage ghost = ghosts[id];
         JobStatus status = ghost.status;
         bool forgotten = _isForgotten(id);
         bool expected = true;
-        // Mostly the attacker: what a panic ends is lost to all other steps.
-        address caller = ATTACKER;
-        if (by % 8 < 3) caller = [SCHEDULER, jobs.providerOf(id), ghost.customer][by % 8];
-        if (caller == address(0)) caller = SCHEDULER;
         if (caller == ATTACKER) expected = forgotten;
         if (caller == ghost.customer) expected = status != JobStatus.SCHEDULED || forgotten;
         vm.prank(caller);
@@ -354,7 +381,8 @@ contract Handler is Market {
         Ghost storage ghost = ghosts[id];
         JobCost memory cost = jobs.get(id).cost;
         uint256 wanted = _delegated(ghost, cost.maxCost);
-        allowance = _upTo(2 * wanted, allowance);
+        // Where a refusal is due, the allowance is not what causes it.
+        allowance = wanted == 0 ? 10 * _slice(ghost.price) : _upTo(2 * wanted, allowance);
         _give(ghost.customer, allowance);
         vm.prank(SCHEDULER);
         (bool done,) = address(market).call(abi.encodeCall(market.topUpJobDelegate, (id)));
