@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deepsquare.errors import ConfigError
 from deepsquare.files import read_private, write_private
@@ -23,7 +24,16 @@ if TYPE_CHECKING:
 VARIABLE = "DEEPSQUARE_CONTEXT"
 """The variable that names the context to use instead of the current one."""
 
-_OVERRIDES = ("rpc_url", "ws_url", "metascheduler", "sbatch_url", "sbatch_grpc", "logger_grpc", "wallet")
+_OVERRIDES = (
+    "rpc_url",
+    "ws_url",
+    "metascheduler",
+    "sbatch_url",
+    "sbatch_grpc",
+    "logger_grpc",
+    "wallet",
+    "max_fee_gwei",
+)
 
 
 class Context(BaseModel):
@@ -46,6 +56,13 @@ class Context(BaseModel):
     """The address of the wallet."""
     wallet: str
     """The wallet's name: `wallets/NAME.json` below `home()`."""
+    max_fee_gwei: Decimal | None = Field(default=None, gt=0)
+    """The most to pay for a unit of gas; None is 1,000 gwei."""
+
+    @property
+    def max_fee_wei(self) -> int | None:
+        """The same in wei."""
+        return None if self.max_fee_gwei is None else int(self.max_fee_gwei * 10**9)
 
 
 def home() -> Path:
@@ -91,7 +108,7 @@ def use(name: str) -> None:
 
 def save(context: Context) -> None:
     """Write a context, replacing one of the same name."""
-    write_private(_file(context.name), json.dumps(context.model_dump(), indent=2) + "\n")
+    write_private(_file(context.name), context.model_dump_json(indent=2) + "\n")
 
 
 def load(name: str | None = None) -> Context:

@@ -44,6 +44,7 @@ class Contracts:
         lock_folder: Path | None = None,
         chain_id: int | None = None,
         retry_seconds: float = RETRY_SECONDS,
+        max_fee_wei: int | None = None,
     ) -> Self:
         """Find the other contracts through the MetaScheduler's getters.
 
@@ -51,9 +52,10 @@ class Contracts:
             rpc_url: the node's JSON-RPC URL.
             metascheduler: the address of the MetaScheduler.
             wallet: who signs transactions; None can only read.
-            lock_folder: where the lock on the wallet's nonces lives; needed with a wallet.
+            lock_folder: where the wallet's lock and the record of its transactions live; needed with a wallet.
             chain_id: the chain that the node must be of; None means any.
             retry_seconds: for how long a request is tried again while the node can't be reached.
+            max_fee_wei: the most to pay for a unit of gas; 1,000 gwei when left out.
 
         Raises:
             ConfigError: the node is of another chain, or there is no such contract at that address.
@@ -99,7 +101,7 @@ class Contracts:
             sender = None
             if wallet is not None:
                 assert lock_folder is not None, "a wallet needs a folder for the lock on its nonces"
-                sender = Sender(w3, wallet, lock_folder=lock_folder)
+                sender = Sender(w3, wallet, lock_folder=lock_folder, max_fee_wei=max_fee_wei)
         except BaseException:
             await w3.provider.disconnect()
             raise
@@ -108,6 +110,8 @@ class Contracts:
     async def close(self) -> None:
         """Close the connection to the node."""
         await self.w3.provider.disconnect()
+        if self._sender is not None:
+            self._sender.close()
 
     # ------------------------------------------------------------------ plumbing
 
@@ -185,6 +189,11 @@ class Contracts:
     async def block_number(self) -> int:
         """The number of the latest block."""
         return int(await request(self.w3, "eth_blockNumber"), 16)
+
+    async def head(self) -> tuple[int, str]:
+        """The number and the hash of the latest block."""
+        block = await request(self.w3, "eth_getBlockByNumber", "latest", False)
+        return int(block["number"], 16), block["hash"]
 
 
 async def _call(function: Any) -> Any:

@@ -1,8 +1,11 @@
-"""The connection to an Ethereum node: JSON-RPC over HTTP with bounded retries."""
+"""The connection to one or more Ethereum nodes of a chain: JSON-RPC over HTTP with bounded retries."""
 
 from __future__ import annotations
 
+import json
 import logging
+import re
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,11 +13,13 @@ from aiohttp import ClientConnectionError, ClientConnectorError, ClientError, Cl
 from eth_abi.codec import ABICodec
 from eth_abi.decoding import StringDecoder
 from eth_abi.registry import BaseEquals
+from eth_typing import URI
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_exponential_jitter
 from web3 import AsyncHTTPProvider, AsyncWeb3
 from web3._utils.abi import build_strict_registry
+from web3.types import RPCEndpoint
 
-from deepsquare.errors import ConnectionFailedError, DeepSquareError
+from deepsquare.errors import ConfigError, ConnectionFailedError, DeepSquareError
 
 
 def _lenient_codec() -> ABICodec:
@@ -36,6 +41,10 @@ _log = logging.getLogger(__name__)
 RETRY_SECONDS = 20.0
 _TELL_AT_ATTEMPT = 4
 REQUEST_TIMEOUT_SECONDS = 30.0
+_PAUSE = wait_exponential_jitter(multiplier=0.1, max=3)
+# Codes of nodes that are asked too much: EIP-1474's, and those of some that let many share a node.
+_BUSY = re.compile(rb'"code":\s*(-32005|-32016|429)\b')
+_LONGEST_ERROR = 2000
 
 
 class RpcError(DeepSquareError):
@@ -53,52 +62,122 @@ def display_url(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}{port}"
 
 
+class _BusyError(Exception):
+    """The node answered that it is asked too much; some do so with HTTP status 200."""
+
+
 def _is_transient(error: BaseException) -> bool:
     if isinstance(error, ClientResponseError):
         return error.status == 429 or error.status >= 500
-    return isinstance(error, (ClientConnectionError, TimeoutError))
+    return isinstance(error, (ClientConnectionError, TimeoutError, _BusyError))
+
+
+def split_urls(urls: str) -> list[str]:
+    """The URLs of nodes of one chain, from a text that has them with commas in between, best first.
+
+    Raises:
+        ConfigError: one is no http or https URL.
+    """
+    found = [url.strip() for url in urls.split(",")]
+    for url in found:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(
+                f"rpc_url has {display_url(url)!r}, which is no URL of a node: write http://HOST:PORT or https://HOST/..., several "
+                "with commas in between"
+            )
+    return found
 
 
 class RetryingProvider(AsyncHTTPProvider):
-    """An HTTP provider that retries every method: reads change nothing, and a signed transaction sent twice is one."""
+    """An HTTP provider that retries every method: reads change nothing, and a signed transaction sent twice is one.
 
-    def __init__(self, url: str, *, retry_seconds: float = RETRY_SECONDS) -> None:
+    Of several nodes it asks the first that answers, and stays with it. One that turns out to be of another chain is left out.
+    """
+
+    def __init__(self, urls: Sequence[str], *, retry_seconds: float = RETRY_SECONDS) -> None:
         super().__init__(
-            url,
+            urls[0],
             request_kwargs={"timeout": ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)},
             exception_retry_configuration=None,
         )
-        self._url = url
+        self._urls = list(urls)
         self._retry_seconds = retry_seconds
+        self._chain_ids: dict[str, int] = {}
 
     async def _make_request(self, method: Any, request_data: bytes) -> bytes:
+        url = self._urls[0]
         try:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception(_is_transient),
-                wait=wait_exponential_jitter(multiplier=0.1, max=3),
+                # All nodes once before the first pause.
+                wait=lambda state: 0.0 if state.attempt_number < len(self._urls) else _PAUSE(state),
                 stop=stop_after_delay(self._retry_seconds),
                 before_sleep=self._tell,
                 reraise=True,
             ):
+                url = self._urls[0]
                 with attempt:
-                    return await super()._make_request(method, request_data)
-        except (ClientError, TimeoutError, OSError) as error:
+                    try:
+                        return await self._ask(url, method, request_data)
+                    except Exception as error:
+                        if _is_transient(error):
+                            self._pass_over(url)
+                        raise
+        except (ClientError, TimeoutError, OSError, _BusyError) as error:
+            nodes = ", ".join(map(display_url, self._urls))
             raise ConnectionFailedError(
-                f"the chain at {display_url(self._url)} can't be reached ({_reason(error)}). Is the node running? For a local "
-                "grid: deepsquare grid status"
+                f"the chain at {nodes} can't be reached ({_reason(error)}). Is the node running? For a local grid: "
+                "deepsquare grid status"
             ) from None
         raise AssertionError("unreachable: tenacity returns or raises")
 
+    async def _ask(self, url: str, method: Any, request_data: bytes) -> bytes:
+        if self._chain_ids and url not in self._chain_ids:
+            await self._check_chain(url)
+        self.endpoint_uri = URI(url)
+        answer = await super()._make_request(method, request_data)
+        if len(answer) < _LONGEST_ERROR and b'"error"' in answer and _BUSY.search(answer):
+            raise _BusyError
+        if method == "eth_chainId":
+            self._chain_ids[url] = _chain_id(answer)
+        return answer
+
+    async def _check_chain(self, url: str) -> None:
+        """Whether a node that was not asked before is of the same chain as those that were."""
+        self.endpoint_uri = URI(url)
+        method = RPCEndpoint("eth_chainId")
+        found = _chain_id(await super()._make_request(method, self.encode_rpc_request(method, [])))
+        if found not in self._chain_ids.values():
+            _log.error("the node at %s is of chain %d: it is left out", display_url(url), found)
+            if url in self._urls:
+                self._urls.remove(url)
+            raise TimeoutError
+        self._chain_ids[url] = found
+
+    def _pass_over(self, url: str) -> None:
+        """Ask the next one; of many requests that failed at once the first has done so already."""
+        if len(self._urls) > 1 and self._urls[0] == url:
+            self._urls.append(self._urls.pop(0))
+            _log.info("asking %s instead of %s", display_url(self._urls[0]), display_url(url))
+
     def _tell(self, state: RetryCallState) -> None:
         """Say why it takes long, once a request, when it is clear that it does."""
-        if state.attempt_number == _TELL_AT_ATTEMPT and state.outcome is not None:
+        if state.attempt_number == _TELL_AT_ATTEMPT * len(self._urls) and state.outcome is not None:
             reason = _reason(state.outcome.exception())
             _log.warning(
                 "the chain at %s can't be reached (%s); trying for %.0f s",
-                display_url(self._url),
+                ", ".join(map(display_url, self._urls)),
                 reason,
                 self._retry_seconds,
             )
+
+
+def _chain_id(answer: bytes) -> int:
+    try:
+        return int(json.loads(answer)["result"], 16)
+    except (ValueError, KeyError, TypeError):
+        return 0
 
 
 def _reason(error: BaseException | None) -> str:
@@ -106,12 +185,22 @@ def _reason(error: BaseException | None) -> str:
         return f"HTTP status {error.status}"
     if isinstance(error, ClientConnectorError):
         return error.strerror or "no connection"
+    if isinstance(error, _BusyError):
+        return "it is asked too much"
     return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
 
 
 def connect(url: str, *, retry_seconds: float = RETRY_SECONDS) -> AsyncWeb3[RetryingProvider]:
-    """A web3 client of the node at `url`; nothing is sent yet. `retry_seconds` bounds the retries of one request."""
-    w3 = AsyncWeb3(RetryingProvider(url, retry_seconds=retry_seconds))
+    """A web3 client of the node at `url`, or of several with commas in between; nothing is sent yet.
+
+    Args:
+        url: as `split_urls` takes it.
+        retry_seconds: the bound of the retries of one request.
+
+    Raises:
+        ConfigError: that is no URL.
+    """
+    w3 = AsyncWeb3(RetryingProvider(split_urls(url), retry_seconds=retry_seconds))
     w3.codec = CODEC
     return w3
 

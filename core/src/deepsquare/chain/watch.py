@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 from web3 import AsyncWeb3, WebSocketProvider
 
@@ -17,6 +18,9 @@ from deepsquare.errors import DeepSquareError
 
 _log = logging.getLogger(__name__)
 
+_CHANGES = (("JobRepository", "JobCreated"), ("JobRepository", "JobTransitionEvent"))
+# Chains that take more than that back do so once in years; what is missed then, a look after a long silence finds.
+_TAKEN_BACK_BLOCKS = 12
 _POLL_SECONDS = 1.0
 _SLOW_POLL_SECONDS = 10.0
 _RECONNECT_SECONDS = 2.0
@@ -25,12 +29,15 @@ _RECONNECT_SECONDS = 2.0
 class JobWatch:
     """An async iterator over the sets of jobs that changed since the last look.
 
-    The number of RPC calls grows with blocks, never with jobs: one `eth_getLogs` for all blocks since the cursor.
+    The number of RPC calls grows with blocks, never with jobs: one `eth_getLogs` for all blocks since the cursor, and some before
+    it, in which a chain that takes blocks back may have others by now.
     """
 
     def __init__(self, market: Market, ws_url: str | None, *, from_block: int) -> None:
         """`ws_url` None means asking for the block number every second; `from_block` is the first block to look at."""
         self._market, self._ws_url, self._cursor = market, ws_url, from_block
+        self._first, self._head = from_block, ""
+        self._recent: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._changed: set[bytes] = set()
         self._wake = asyncio.Event()
         self._subscribed = False
@@ -57,14 +64,29 @@ class JobWatch:
                 await asyncio.gather(listener, return_exceptions=True)
 
     async def _advance(self) -> None:
-        head = await self._market.block_number()
-        while self._cursor <= head:
-            last = min(head, self._cursor + BLOCKS_A_CALL - 1)
-            logs = await self._market.get_logs(
-                [("JobRepository", "JobCreated"), ("JobRepository", "JobTransitionEvent")], self._cursor, last
-            )
-            self._changed.update(bytes.fromhex(log["data"][2:66]) for log in logs)
-            self._cursor = last + 1
+        head, digest = await self._market.head()
+        if digest == self._head:
+            return
+        start = max(self._first, self._cursor - _TAKEN_BACK_BLOCKS)
+        while start <= head:
+            last = min(head, start + BLOCKS_A_CALL - 1)
+            self._compare(start, last, await self._market.get_logs(_CHANGES, start, last))
+            start = last + 1
+            self._cursor = max(self._cursor, start)
+        self._head = digest
+
+    def _compare(self, start: int, last: int, logs: list[dict[str, Any]]) -> None:
+        """Note the jobs of logs that are new in a range of blocks, and of those that are there no longer."""
+        there = {
+            (log["blockHash"], log["logIndex"]): (int(log["blockNumber"], 16), bytes.fromhex(log["data"][2:66]))
+            for log in logs
+        }
+        known = {key: of for key, of in self._recent.items() if start <= of[0] <= last}
+        for key in there.keys() ^ known.keys():
+            self._changed.add((there.get(key) or known[key])[1])
+        oldest = last - _TAKEN_BACK_BLOCKS
+        kept = {key: of for key, of in self._recent.items() if key not in known} | there
+        self._recent = {key: of for key, of in kept.items() if of[0] > oldest}
 
     async def _listen(self) -> None:
         """Set the wake-up event at each new block, and reconnect for ever."""

@@ -38,7 +38,7 @@ def show(
     """
     from deepsquare import contexts
 
-    fields = contexts.load(name).model_dump(exclude={"wallet"})
+    fields = contexts.load(name).model_dump(mode="json", exclude={"wallet"})
     if as_json:
         print_json(fields)
         return

@@ -81,6 +81,7 @@ class Client:
             wallet=self._wallet,
             lock_folder=contexts.home() / "locks",
             chain_id=self.context.chain_id,
+            max_fee_wei=self.context.max_fee_wei,
         )
         return self
 

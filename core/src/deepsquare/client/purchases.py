@@ -22,7 +22,7 @@ from filelock import AsyncFileLock
 from tenacity import AsyncRetrying, retry_if_exception, wait_exponential_jitter
 
 from deepsquare.chain.errors import ContractError
-from deepsquare.chain.transactions import Sent, UnminedError
+from deepsquare.chain.transactions import NonceTakenError, Sent, UnminedError
 from deepsquare.chain.types import JobDefinition, JobRecord, JobRequest, JobStatus, parse_job_id, to_hex
 from deepsquare.errors import KeyUsedError, PurchaseUnknownError, TransactionError
 
@@ -229,7 +229,7 @@ class Purchases:
             # Whatever it was: once it is signed, it may have been carried out.
             if not signed:
                 raise
-            job_id = await self._settle(location, signed[0], error)
+            job_id = await self._settle(location, signed[-1], error)
         try:
             self._journal.bought(location, job_id)
         except sqlite3.Error as error:
@@ -258,6 +258,8 @@ class Purchases:
             # Only a node that gave an answer each time is believed: after a lost one, it may be waiting to be carried out.
             if _is_refusal(refusal) and (error is None or _is_refusal(error)):
                 raise (error or refusal) from None
+            if isinstance(refusal, NonceTakenError) and refusal.is_final:
+                raise TransactionError(f"nothing was bought: {refusal}. Submit it again") from None
         except TimeoutError:
             pass
         raise PurchaseUnknownError(location, str(error) or type(error).__name__) from None
