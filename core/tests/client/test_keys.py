@@ -16,14 +16,16 @@ from typing import Any
 import pytest
 from deepsquare import contexts
 from deepsquare.chain.market import Assignment
-from deepsquare.chain.types import UNLIMITED, JobReport, JobStatus, parse_job_id
+from deepsquare.chain.rpc import request
+from deepsquare.chain.types import UNLIMITED, JobReport, JobStatus, parse_job_id, to_hex
 from deepsquare.client import client as client_module
 from deepsquare.client.client import Client
 from deepsquare.client.journal import Journal
-from deepsquare.errors import KeyUsedError
+from deepsquare.errors import KeyUsedError, UnknownJobError
 from deepsquare.workflow import from_dict
 
 from core.tests.chain.conftest import Parties
+from core.tests.chain.test_market import DEFINITION, MINUTE
 
 LIMIT = timedelta(minutes=5)
 
@@ -221,3 +223,48 @@ def test_a_journal_of_before_is_taken_over(tmp_path: Path) -> None:
         assert journal.labels("c", "0x1") == {"l": {"a": "b"}}
         assert not journal.is_delivered("c", "0x1", "0x2")
         journal.close()
+
+
+async def test_a_purchase_that_the_chain_took_back_is_made_again(parties: Parties, client: Client) -> None:
+    w3 = parties.customer.w3
+    await parties.admin.transact("Credit", "transfer", parties.provider.account, 10**19)
+    await parties.provider.approve(10**19)
+    snapshot = await request(w3, "evm_snapshot")
+    job = await client.submit(workflow(), credits=100, key="taken back")
+    bought = job.id
+    changes = client.watch([job.id])
+    assert (await anext(changes)).status is JobStatus.PENDING
+    await request(w3, "evm_revert", snapshot)
+    # Its id is another's by now.
+    taken = await parties.provider.request_job(DEFINITION, MINUTE, b"\1" * 32)
+    assert to_hex(taken) == bought
+    info = await job.info()
+    assert info.id == job.id != bought
+    again = await client.submit(workflow(), credits=100, key="taken back")
+    assert (again.id, again.adopted) == (job.id, True)
+    await client.cancel([job.id])
+    assert (await asyncio.wait_for(anext(changes), 30)).status is JobStatus.CANCELLED
+
+
+async def test_a_purchase_whose_nonce_was_taken_is_gone_and_its_key_buys_anew(parties: Parties, client: Client) -> None:
+    snapshot = await request(parties.customer.w3, "evm_snapshot")
+    job = await client.submit(workflow(), credits=100, key="taken")
+    await request(parties.customer.w3, "evm_revert", snapshot)
+    # By another machine with the same wallet.
+    await parties.customer.approve(10**22)
+    with pytest.raises(UnknownJobError):
+        await job.info()
+    again = await client.submit(workflow(), credits=100, key="taken")
+    assert not again.adopted
+    await again.cancel()
+
+
+async def test_a_journal_of_another_market_is_not_this_ones(
+    parties: Parties, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grid made anew gives the same ids again."""
+    job = await client.submit(workflow(), credits=100, labels={"name": "mine"})
+    assert client.labels()[(await job.info()).location_hash] == {"name": "mine"}
+    monkeypatch.setattr(client, "_grid", lambda: "eip155:1:0xanother")
+    assert client.labels() == {}
+    await job.cancel()

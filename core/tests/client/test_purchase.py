@@ -278,6 +278,9 @@ class WatchedMarket(FakeMarket):
             raise self.outcome
         return 1
 
+    async def head(self) -> tuple[int, str]:
+        return 1, "0x1"
+
     async def get_logs(self, *_: Any) -> list[Any]:
         return []
 

@@ -132,7 +132,7 @@ class Client:
                 self.market,
                 self._wallet,
                 self._journal,
-                context=self.context.name,
+                context=self._grid(),
                 lock_folder=contexts.home() / "locks",
             )
         return self._purchases
@@ -261,13 +261,16 @@ class Client:
     async def jobs(self, job_ids: Iterable[str] | None = None) -> list[JobInfo]:
         """How jobs stand, with one call for many, in the order of the ids; None means all of this customer's, oldest first.
 
+        A job whose purchase the chain took back is bought again by the same transaction; its `JobInfo.id` may be another then.
+
         Raises:
             UnknownJobError: an id is no job's.
+            PurchaseUnknownError: a job that this machine bought is on the chain no longer, or not yet.
         """
         if job_ids is None:
             return [JobInfo.of(record) for record in await self.market.jobs_of(self.account)]
         ids = [parse_job_id(job_id) for job_id in job_ids]
-        records = await self.market.get_jobs(ids)
+        records = await self.purchases.reinstate(ids, await self.market.get_jobs(ids))
         unknown = [to_hex(job_id) for job_id, record in zip(ids, records, strict=True) if record is None]
         if unknown:
             raise UnknownJobError(unknown)
@@ -280,7 +283,11 @@ class Client:
 
     def labels(self) -> dict[str, dict[str, str]]:
         """The labels that this machine gave to its submissions, by `JobInfo.location_hash`."""
-        return self._journal.labels(self.context.name, self.account)
+        return self._journal.labels(self._grid(), self.account)
+
+    def _grid(self) -> str:
+        """The grid's name in the journal: its contract, as CAIP-10 writes it. A context's name may come to mean another grid."""
+        return f"eip155:{self.context.chain_id}:{self.context.metascheduler.lower()}"
 
     async def watch(self, job_ids: Sequence[str]) -> AsyncIterator[JobInfo]:
         """Yield how each job stands, at first and whenever its status changes, until all are at their end.
@@ -294,8 +301,12 @@ class Client:
             changed: set[bytes] = set(subscriber.job_ids)
             while True:
                 await self._ensure_watcher()
-                for info in await self.jobs(to_hex(job_id) for job_id in sorted(changed)):
+                looked_at = sorted(changed)
+                for asked, info in zip(looked_at, await self.jobs(to_hex(job_id) for job_id in looked_at), strict=True):
                     job_id = parse_job_id(info.id)
+                    if job_id != asked:
+                        subscriber.job_ids.discard(asked)
+                        subscriber.job_ids.add(job_id)
                     if seen.get(job_id) != info.status:
                         seen[job_id] = info.status
                         yield info
@@ -410,11 +421,14 @@ class Job:
 
     async def info(self) -> JobInfo:
         """How the job stands now."""
-        return (await self._client.jobs([self.id]))[0]
+        info = (await self._client.jobs([self.id]))[0]
+        self.id = info.id
+        return info
 
     async def wait(self) -> JobInfo:
         """How the job stands at its end; cancel the waiting as you like, the job goes on."""
         async for info in self._client.watch([self.id]):
+            self.id = info.id
             if info.status.is_cold:
                 return info
         raise AssertionError("unreachable: a watch ends with the job's end")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,12 +35,18 @@ _CHANGES = (
         "ALTER TABLE submissions ADD COLUMN delivered INTEGER NOT NULL DEFAULT 0",
         "CREATE INDEX submissions_of_key ON submissions (context, customer, key) WHERE key IS NOT NULL",
     ),
+    (
+        "ALTER TABLE submissions ADD COLUMN former_job_id TEXT",  # before the chain took its block back
+        "CREATE INDEX submissions_of_job ON submissions (context, customer, job_id) WHERE job_id IS NOT NULL",
+        "CREATE INDEX submissions_of_former_job ON submissions (context, customer, former_job_id) "
+        "WHERE former_job_id IS NOT NULL",
+    ),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A submission under a key, as far as it got: signed once there is a raw transaction, bought once there is a job."""
+    """A submission, as far as it got: signed once there is a raw transaction, bought once there is a job."""
 
     location_hash: str
     generation: int
@@ -131,6 +137,13 @@ class Journal:
         """Note the job that the transaction made."""
         self._db.execute("UPDATE submissions SET job_id = ? WHERE location_hash = ?", (job_id, location_hash))
 
+    def moved(self, location_hash: str, job_id: str) -> None:
+        """Note the job that the transaction made anew, when the chain had taken it back."""
+        self._db.execute(
+            "UPDATE submissions SET former_job_id = coalesce(former_job_id, job_id), job_id = ? WHERE location_hash = ?",
+            (job_id, location_hash),
+        )
+
     def adopt(
         self, *, location_hash: str, context: str, customer: str, locked: int, key: str, generation: int, job_id: str
     ) -> None:
@@ -149,6 +162,19 @@ class Journal:
             (context, customer, key),
         )
         return [Entry(*row) for row in rows]
+
+    def of_jobs(self, context: str, customer: str, job_ids: Sequence[str]) -> dict[str, Entry]:
+        """The submissions that bought some jobs on this machine, by the ids that are asked for: the jobs' own or former ones."""
+        found: dict[str, Entry] = {}
+        for column in ("former_job_id", "job_id"):
+            rows = self._db.execute(
+                f"SELECT {column}, location_hash, coalesce(generation, 0), coalesce(digest, ''), transaction_hash, "  # noqa: S608 (of two)
+                "raw_transaction, job_id FROM submissions "
+                f"WHERE context = ? AND customer = ? AND {column} IN (SELECT value FROM json_each(?))",
+                (context, customer, json.dumps(list(job_ids))),
+            )
+            found |= {row[0]: Entry(*row[1:]) for row in rows}
+        return found
 
     def deliver(self, context: str, customer: str, job_id: str) -> None:
         """Note that the result of a job has reached who asked for it."""

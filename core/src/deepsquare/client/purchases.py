@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,6 +174,50 @@ class Purchases:
         self._journal.bought(entry.location_hash, job_id)
         return await self._market.get_job(parse_job_id(job_id))
 
+    # ------------------------------------------------------------------ blocks that were taken back
+
+    async def reinstate(self, job_ids: Sequence[bytes], records: Sequence[JobRecord | None]) -> list[JobRecord | None]:
+        """The records of jobs, with those that this machine bought and that the chain has lost bought by the same transaction.
+
+        A chain that takes blocks back takes jobs with it, and may give their ids to others; and a node that is behind its peers
+        does not know them yet.
+
+        Args:
+            job_ids: as they were when the jobs were bought.
+            records: what the chain has under these ids.
+
+        Raises:
+            PurchaseUnknownError: whether a job is there can't be known yet.
+        """
+        mine = self._journal.of_jobs(self._context, self._wallet.address, [to_hex(job_id) for job_id in job_ids])
+        found = list(records)
+        for index, job_id in enumerate(job_ids):
+            entry = mine.get(to_hex(job_id))
+            if entry is not None and entry.raw_transaction is not None and not _is_of(entry, records[index]):
+                found[index] = await self._again(entry)
+        return found
+
+    async def _again(self, entry: Entry) -> JobRecord | None:
+        assert entry.job_id is not None
+        assert entry.transaction_hash is not None
+        assert entry.raw_transaction is not None
+        # Another process may have done it.
+        record = await self._market.get_job(parse_job_id(entry.job_id))
+        if _is_of(entry, record):
+            return record
+        _log.warning("the chain has lost the job %s; looking for its purchase", entry.job_id)
+        sent = Sent(bytes.fromhex(entry.transaction_hash[2:]), entry.raw_transaction)
+        try:
+            job_id = await self._settle(entry.location_hash, sent, None)
+        except PurchaseUnknownError:
+            raise
+        except TransactionError as refusal:
+            _log.warning("the job %s is gone: %s", entry.job_id, refusal)
+            return None
+        if job_id != entry.job_id:
+            self._journal.moved(entry.location_hash, job_id)
+        return await self._market.get_job(parse_job_id(job_id))
+
     # ------------------------------------------------------------------ buying
 
     async def buy(
@@ -275,6 +319,10 @@ class Purchases:
             if seen >= _NEWEST_JOBS:
                 break
         return None
+
+
+def _is_of(entry: Entry, record: JobRecord | None) -> bool:
+    return record is not None and record.definition.batch_location_hash == entry.location_hash
 
 
 def _is_refusal(error: BaseException) -> bool:
