@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CANCEL_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
 
 _lock = threading.Lock()
 _portal: BlockingPortal | None = None
@@ -89,6 +90,9 @@ class BlockingClient:
             raise ConfigError("this client was made before a fork; make a new one in the child process")
         future = self._portal.start_task_soon(partial(function, *arguments, **options))
         try:
+            # A signal that comes just before the waiting begins does not end it: its handler runs at the next look.
+            while not wait([future], timeout=_LOOK_SECONDS).done:
+                pass
             return future.result()
         except BaseException:
             # An interrupt ends the waiting here; without this the call would go on over there.
@@ -215,11 +219,11 @@ class BlockingJob:
 
     def info(self) -> JobInfo:
         """How the job stands now."""
-        return self._client.jobs([self.id])[0]
+        return self._client._call(self._job.info)
 
     def wait(self) -> JobInfo:
         """How the job stands at its end."""
-        return list(self._client.watch([self.id]))[-1]
+        return self._client._call(self._job.wait)
 
     def cancel(self) -> None:
         """Ask for its end."""
