@@ -186,6 +186,11 @@ class Contracts:
         """The number of the latest block."""
         return int(await request(self.w3, "eth_blockNumber"), 16)
 
+    async def head(self) -> tuple[int, int]:
+        """The number and the time (unix seconds) of the latest block."""
+        block = await request(self.w3, "eth_getBlockByNumber", "latest", False)
+        return int(block["number"], 16), int(block["timestamp"], 16)
+
 
 async def _call(function: Any) -> Any:
     try:
