@@ -14,6 +14,7 @@ from deepsquare.chain.market import Assignment, Market
 from deepsquare.chain.rpc import request as rpc
 from deepsquare.chain.types import UNLIMITED, JobDefinition, JobRecord, JobReport, JobRequest, JobStatus
 from deepsquare.credits import format_credits
+from deepsquare.grid.metascheduler import topup
 from deepsquare.grid.metascheduler.metascheduler import MetaScheduler
 from deepsquare.grid.metascheduler.topup import MARGIN_MINUTES, TopUps, seconds_left
 from hypothesis import given
@@ -233,13 +234,17 @@ async def test_what_lacks_is_said_once_and_tried_again_when_it_has_come(
     (said,) = await refusals(caplog, scheduler)
     assert f"{format_credits(SLICE * MINUTE)} are needed" in said or f"{SLICE * MINUTE} wei are needed" in said
     assert tries == [job_id]
-    if lacking == "allowance":
-        await parties.customer.approve(SLICE * MINUTE)
-    else:
-        await parties.admin.transact("Credit", "transfer", parties.customer.account, balance - SLICE * MINUTE + 1)
-    assert await refusals(caplog, scheduler) == []
-    assert tries == [job_id] * 2
+    # A change that is not enough is tried, but the reason is known already.
+    for more in (0, 1):
+        if lacking == "allowance":
+            await parties.customer.approve(SLICE * MINUTE - 1 + more)
+        else:
+            await parties.admin.transact("Credit", "transfer", parties.customer.account, more)
+        assert await refusals(caplog, scheduler) == []
+    assert tries == [job_id] * 3
     assert await minutes_of(parties, job_id) == 1 + SLICE
+    if lacking == "balance":
+        await parties.admin.transact("Credit", "transfer", parties.customer.account, balance - SLICE * MINUTE)
 
 
 async def test_it_stops_exactly_at_the_cap_says_so_once_and_goes_on_when_the_cap_is_raised(
@@ -262,12 +267,18 @@ async def test_it_stops_exactly_at_the_cap_says_so_once_and_goes_on_when_the_cap
 
 
 async def test_a_refusal_that_no_event_can_mend_is_tried_again_after_a_while(
-    parties: Parties, caplog: pytest.LogCaptureFixture
+    parties: Parties, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tries = counted(parties.admin, monkeypatch)
     job_id = await running(parties, 1)
     without_role = await started(parties.admin)
     (said,) = await refusals(caplog, without_role)
     assert "has not the role" in said
+    assert tries == [job_id]
+    monkeypatch.setattr(topup, "_AGAIN_SECONDS", 0.0)
+    without_role = await started(parties.admin)
+    await refusals(caplog, without_role)
+    assert tries == [job_id] * 4
     assert await minutes_of(parties, job_id) == 1
 
 

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from eth_utils import to_checksum_address
 
@@ -39,7 +40,8 @@ _AGAIN_SECONDS = 60.0
 _TOPABLE = (JobStatus.SCHEDULED, JobStatus.RUNNING)
 _MOVED_ON = (RunningScheduledStatusOnly, JobHotStatusOnly, NoSpendingAuthority)
 _NO_FUNDS = (InsufficientFunds, ERC20InsufficientAllowance, ERC20InsufficientBalance)
-_TELLING = (("MetaScheduler", "DelegateSpendingChanged"), ("Credit", "Approval"), ("Credit", "Transfer"))
+_DELEGATE, _TRANSFER = ("MetaScheduler", "DelegateSpendingChanged"), ("Credit", "Transfer")
+_TELLING = (_DELEGATE, _TRANSFER, ("Credit", "Approval"))
 
 
 class TopUps:
@@ -61,7 +63,7 @@ class TopUps:
             from_block: the first block that may tell of what is not in `hot`.
         """
         self._market, self._hot, self._note, self._cursor = market, hot, note, from_block
-        self._ahead = 0.0
+        self._latest, self._ahead = -1, 0.0
         self._costs: dict[tuple[bytes, str], int] = {}
         self._without_funds: dict[bytes, str] = {}
         self._at_cap: set[bytes] = set()
@@ -126,8 +128,9 @@ class TopUps:
     async def _clock(self) -> tuple[int, float]:
         """The number of the latest block, and the chain's time: between blocks it goes on with this machine's clock."""
         number, timestamp = await self._market.head()
-        # A chain where nothing happens has old blocks only; that it is behind can't be told from that.
-        self._ahead = max(self._ahead, timestamp - time.time())
+        if number != self._latest:
+            # That a block is old doesn't tell that the chain's clock is behind: nothing may have happened there since.
+            self._latest, self._ahead = number, max(timestamp - time.time(), 0.0)
         return number, time.time() + self._ahead
 
     def _forget_ended(self) -> None:
@@ -142,26 +145,27 @@ class TopUps:
 
     async def _read_events(self, head: int) -> None:
         """Learn whose authority, cap, allowance or balance has changed: what was refused may be taken now."""
-        changed: set[bytes] = set()
-        customers: set[str] = set()
         while self._cursor <= head:
             last = min(head, self._cursor + BLOCKS_A_CALL - 1)
-            for log in await self._market.get_logs(_TELLING, self._cursor, last):
-                topics = log["topics"]
-                if topics[0] == self._market.topic("MetaScheduler", "DelegateSpendingChanged"):
-                    changed.add(bytes.fromhex(topics[1][2:]))
-                else:
-                    # The owner of an allowance, or who received credits.
-                    received = topics[0] == self._market.topic("Credit", "Transfer")
-                    customers.add(to_checksum_address("0x" + topics[2 if received else 1][-40:]))
+            await self._take_in(await self._market.get_logs(_TELLING, self._cursor, last))
             self._cursor = last + 1
+
+    async def _take_in(self, logs: list[dict[str, Any]]) -> None:
+        delegate, transfer = (self._market.topic(*event) for event in (_DELEGATE, _TRANSFER))
+        changed = {bytes.fromhex(log["topics"][1][2:]) for log in logs if log["topics"][0] == delegate}
+        # Who received credits, or whose allowance was set.
+        customers = {
+            to_checksum_address("0x" + log["topics"][2 if log["topics"][0] == transfer else 1][-40:])
+            for log in logs
+            if log["topics"][0] != delegate
+        }
+        for record in await self._market.get_jobs(sorted(changed & self._hot.keys())):
+            if record is not None:
+                self._note(record)
         self._at_cap -= changed
         for job_id, customer in list(self._without_funds.items()):
             if customer in customers or job_id in changed:
                 del self._without_funds[job_id]
-        for record in await self._market.get_jobs(sorted(changed & self._hot.keys())):
-            if record is not None:
-                self._note(record)
 
     def _may_try(self, record: JobRecord) -> bool:
         return (
