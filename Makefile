@@ -1,8 +1,11 @@
 # Each target calls one documented command; see README.md.
-.PHONY: demo test lint bench setup
+.PHONY: demo demo-billing test lint bench setup
 
 demo:
 	integration/demo
+
+demo-billing:
+	integration/demo-billing
 
 test: setup lint
 	.venv/bin/python -m pytest -n 3 --dist loadfile

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from deepsquare import contexts
+from deepsquare.chain.contracts import Head
 from deepsquare.chain.errors import InsufficientFunds
 from deepsquare.chain.rpc import RpcError
 from deepsquare.chain.transactions import Sent, UnminedError
@@ -278,8 +279,8 @@ class WatchedMarket(FakeMarket):
             raise self.outcome
         return 1
 
-    async def head(self) -> tuple[int, str]:
-        return 1, "0x1"
+    async def head(self) -> Head:
+        return Head(1, "0x1", 0)
 
     async def get_logs(self, *_: Any) -> list[Any]:
         return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from eth_utils import keccak, to_checksum_address
 from web3 import AsyncWeb3
@@ -20,6 +20,15 @@ from deepsquare.errors import ConfigError
 
 # What the market's contracts have beside version 1.2, as `MetaScheduler.EXTENSIONS` counts it.
 _EXTENSIONS = 2
+
+
+class Head(NamedTuple):
+    """The latest block of a chain."""
+
+    number: int
+    hash: str
+    timestamp: int
+    """Unix seconds."""
 
 
 class Contracts:
@@ -190,10 +199,10 @@ class Contracts:
         """The number of the latest block."""
         return int(await request(self.w3, "eth_blockNumber"), 16)
 
-    async def head(self) -> tuple[int, str]:
-        """The number and the hash of the latest block."""
+    async def head(self) -> Head:
+        """The latest block."""
         block = await request(self.w3, "eth_getBlockByNumber", "latest", False)
-        return int(block["number"], 16), block["hash"]
+        return Head(int(block["number"], 16), block["hash"], int(block["timestamp"], 16))
 
 
 async def _call(function: Any) -> Any:

@@ -353,6 +353,10 @@ class Market(Contracts):
         """End a job that can't be run, with a full refund."""
         await self.transact("MetaScheduler", "panicJob", job_id, reason)
 
+    async def top_up_delegated(self, job_id: bytes) -> None:
+        """Lock one more slice of the customer's allowance for a job, as the customer allowed."""
+        await self.transact("MetaScheduler", "topUpJobDelegate", job_id)
+
     async def time_out_job(self, job_id: bytes) -> None:
         """Take a job away from a provider that did not claim it in time."""
         await self.transact("MetaScheduler", "timeoutJob", job_id)

@@ -64,7 +64,7 @@ class JobWatch:
                 await asyncio.gather(listener, return_exceptions=True)
 
     async def _advance(self) -> None:
-        head, digest = await self._market.head()
+        head, digest, _ = await self._market.head()
         if digest == self._head:
             return
         start = max(self._first, self._cursor - _TAKEN_BACK_BLOCKS)

@@ -1,4 +1,4 @@
-"""The meta-scheduler: gives each pending job to a provider that fits."""
+"""The meta-scheduler: gives each pending job to a provider that fits, and has running ones topped up."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from deepsquare.chain.market import BLOCKS_A_CALL, Assignment, Market
 from deepsquare.chain.types import JobRecord, JobStatus, Provider, to_hex
 from deepsquare.chain.watch import JobWatch
 from deepsquare.errors import DeepSquareError
+from deepsquare.grid.metascheduler.topup import TopUps
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ class MetaScheduler:
     async def run(self) -> None:
         """Work until cancelled; what fails for a while is tried again in the next round."""
         start = await self._market.block_number()
-        watcher = asyncio.create_task(self._watch(start + 1))
+        top_ups = TopUps(self._market, self._hot, self._note, from_block=start + 1)
+        beside = [asyncio.create_task(self._watch(start + 1)), asyncio.create_task(top_ups.run())]
         try:
             while True:
                 try:
@@ -58,11 +60,13 @@ class MetaScheduler:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), _TICK_SECONDS)
                 self._wake.clear()
-                if watcher.done():
-                    watcher.result()
+                for task in beside:
+                    if task.done():
+                        task.result()
         finally:
-            watcher.cancel()
-            await asyncio.gather(watcher, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
     async def _relist(self) -> None:
         known = await self._market.get_jobs(list(self._hot))
