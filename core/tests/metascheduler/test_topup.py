@@ -247,11 +247,11 @@ async def test_what_lacks_is_said_once_and_tried_again_when_it_has_come(
         await parties.admin.transact("Credit", "transfer", parties.customer.account, balance - SLICE * MINUTE)
 
 
+# Contracts of version 1.2 have no cap.
+@pytest.mark.parametrize("parties", ["all functions"], indirect=True)
 async def test_it_stops_exactly_at_the_cap_says_so_once_and_goes_on_when_the_cap_is_raised(
     parties: Parties, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not parties.customer.extended:
-        pytest.skip("contracts of version 1.2 have no cap")
     tries = counted(parties.scheduler, monkeypatch)
     job_id = await running(parties, 1, cap=5 * MINUTE)
     scheduler = await started(parties.scheduler)
