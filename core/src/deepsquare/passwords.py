@@ -82,6 +82,9 @@ def _ask(question: str, keystore: Path) -> str:
 
 def _kept(keystore: Path) -> str | None:
     if password := os.environ.get(VARIABLE):
+        # How Python keeps bytes of the environment that are no UTF-8. What encodes them later would fail with the password in hand.
+        if any("\udc80" <= character <= "\udcff" for character in password):
+            raise ConfigError(f"{VARIABLE} is not UTF-8 text; correct it")
         return password
     try:
         return read_private(password_file(keystore)).rstrip("\n")

@@ -90,6 +90,13 @@ def test_a_password_file_that_is_there_is_used_and_has_to_agree(
     Wallet.open(home / "wallets" / "alice.json", "from the file")
 
 
+def test_a_password_that_is_no_text_is_told(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPSQUARE_WALLET_PASSWORD", os.fsdecode(b"secret\xff"))
+    code, _, err = cli("wallet", "create", "alice")
+    assert (code, err) == (1, "DEEPSQUARE_WALLET_PASSWORD is not UTF-8 text; correct it")
+    assert not home.exists()
+
+
 def test_a_wallet_is_never_overwritten(cli: Cli, home: Path, password: str) -> None:
     assert cli("wallet", "create", "alice").code == 0
     before = (home / "wallets" / "alice.json").read_bytes()
