@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,13 @@ def test_a_missing_password_is_explained() -> None:
     Wallet.create(contexts.wallet_file("local"), "secret", scrypt_n=2)
     with pytest.raises(ConfigError, match="DEEPSQUARE_WALLET_PASSWORD"):
         contexts.open_wallet(context)
+
+
+def test_the_most_to_pay_for_gas(monkeypatch: pytest.MonkeyPatch) -> None:
+    contexts.save(make().model_copy(update={"max_fee_gwei": Decimal("2.5")}))
+    assert contexts.load("local").max_fee_wei == 2_500_000_000
+    monkeypatch.setenv("DEEPSQUARE_MAX_FEE_GWEI", "30")
+    assert contexts.load("local").max_fee_wei == 30 * 10**9
+    monkeypatch.setenv("DEEPSQUARE_MAX_FEE_GWEI", "cheap")
+    with pytest.raises(ConfigError, match="DEEPSQUARE_MAX_FEE_GWEI is 'cheap'"):
+        contexts.load("local")

@@ -6,14 +6,13 @@ They live in `$DEEPSQUARE_HOME`, by default the user's configuration folder.
 
 from __future__ import annotations
 
-import json
 import os
-import sys
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from deepsquare.errors import ConfigError
 from deepsquare.files import read_private, write_private
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
 
 VARIABLE = "DEEPSQUARE_CONTEXT"
 """The variable that names the context to use instead of the current one."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME_LENGTH = 50
 
 _OVERRIDES = (
     "rpc_url",
@@ -75,10 +77,26 @@ def home() -> Path:
     return user_config_path("deepsquare")
 
 
+def check_name(name: str, kind: str = "context") -> str:
+    """A name of a context or a wallet, as it is.
+
+    Raises:
+        ConfigError: it can't be a file's name, or is too long.
+    """
+    if len(name) > _NAME_LENGTH:
+        # Perhaps a key by mistake, so it is not repeated.
+        raise ConfigError(
+            f"the name of the {kind} has {len(name)} characters, but a name has {_NAME_LENGTH} at most: choose a shorter one"
+        )
+    if _NAME.fullmatch(name) is None:
+        raise ConfigError(
+            f"{name!r} can't be the name of a {kind}: use letters, digits, dashes, underscores and dots, first a letter or digit"
+        )
+    return name
+
+
 def _file(name: str) -> Path:
-    if not name or name.startswith(".") or "/" in name:
-        raise ConfigError(f"{name!r} can't be the name of a context: use letters, digits, dashes and dots")
-    return home() / "contexts" / f"{name}.json"
+    return home() / "contexts" / f"{check_name(name)}.json"
 
 
 def names() -> list[str]:
@@ -118,45 +136,67 @@ def load(name: str | None = None) -> Context:
         ConfigError: no context is chosen, it doesn't exist, or its file is damaged.
     """
     name = name or current()
-    known = names()
     if name is None:
+        known = names()
         raise ConfigError(
             "no grid is chosen. Start one of your own with `deepsquare grid up`"
             + (f", or choose one with `deepsquare context use NAME`: {', '.join(known)}" if known else "")
         )
+    context = load_file(name)
+    overrides = {key: value for key in _OVERRIDES if (value := os.environ.get(f"DEEPSQUARE_{key.upper()}"))}
+    if "metascheduler" in overrides:
+        from deepsquare.chain.address import parse_address
+
+        try:
+            overrides["metascheduler"] = parse_address(overrides["metascheduler"], field="DEEPSQUARE_METASCHEDULER")
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    try:
+        return Context.model_validate(context.model_dump() | overrides)
+    except ValueError:
+        # All others are texts that are checked where they are used.
+        raise ConfigError(
+            f"DEEPSQUARE_MAX_FEE_GWEI is {overrides.get('max_fee_gwei')!r}, but the most to pay for gas is a number of gwei above 0"
+        ) from None
+
+
+def load_file(name: str) -> Context:
+    """The context `name` as its file has it, whatever the environment says.
+
+    Raises:
+        ConfigError: it doesn't exist, or its file is damaged.
+    """
     path = _file(name)
     try:
-        values = json.loads(read_private(path))
-        values |= {
-            key: os.environ[f"DEEPSQUARE_{key.upper()}"]
-            for key in _OVERRIDES
-            if os.environ.get(f"DEEPSQUARE_{key.upper()}")
-        }
-        return Context.model_validate(values)
+        return Context.model_validate_json(read_private(path))
     except FileNotFoundError:
+        known = names()
         there = (
             f"There are: {', '.join(known)}" if known else "There are none; `deepsquare grid up` makes one called local"
         )
         raise ConfigError(f"there is no context {name!r}. {there}") from None
-    except (ValueError, ValidationError) as error:
+    except ValueError as error:
         raise ConfigError(
             f"the context file {path} is damaged ({type(error).__name__}); make the context anew"
         ) from None
 
 
 def wallet_file(name: str) -> Path:
-    """The keystore file of a wallet."""
-    return home() / "wallets" / f"{name}.json"
+    """The keystore file of a wallet.
+
+    Raises:
+        ConfigError: that can't be a wallet's name.
+    """
+    return home() / "wallets" / f"{check_name(name, 'wallet')}.json"
 
 
 def open_wallet(context: Context) -> Wallet:
-    """The wallet of a context: `$DEEPSQUARE_PRIVATE_KEY`, or its keystore file.
-
-    The password comes from `$DEEPSQUARE_WALLET_PASSWORD`, the file `wallets/NAME.password`, or the terminal.
+    """The wallet of a context: `$DEEPSQUARE_PRIVATE_KEY`, or its keystore file with the password as `passwords` finds it.
 
     Raises:
         ConfigError: no such wallet, or a wrong or missing password.
     """
+    from deepsquare import passwords
     from deepsquare.chain.wallet import Wallet
 
     wallet = Wallet.from_environment()
@@ -167,21 +207,16 @@ def open_wallet(context: Context) -> Wallet:
         raise ConfigError(
             f"the wallet {context.wallet!r} of the context {context.name!r} has no keystore file at {keystore}"
         )
-    return Wallet.open(keystore, _password(keystore))
+    return Wallet.open(keystore, passwords.find(keystore))
 
 
-def _password(keystore: Path) -> str:
-    if password := os.environ.get("DEEPSQUARE_WALLET_PASSWORD"):
-        return password
-    try:
-        return read_private(keystore.with_suffix(".password")).rstrip("\n")
-    except FileNotFoundError:
-        pass
-    if not sys.stdin.isatty():
-        raise ConfigError(
-            f"the wallet {keystore.stem!r} needs its password: set DEEPSQUARE_WALLET_PASSWORD, or keep it in "
-            f"{keystore.with_suffix('.password')} with mode 0600"
-        )
-    from getpass import getpass
+def account(context: Context) -> str:
+    """The address that a context stands for, without opening its wallet.
 
-    return getpass(f"Password of the wallet {keystore.stem}: ")
+    Raises:
+        ConfigError: `$DEEPSQUARE_PRIVATE_KEY` holds no key.
+    """
+    from deepsquare.chain.wallet import Wallet
+
+    wallet = Wallet.from_environment()
+    return context.account if wallet is None else wallet.address

@@ -8,12 +8,13 @@ import tempfile
 from pathlib import Path
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str, *, new: bool = False) -> None:
     """Write `text` to `path` with mode 0600, atomically: a reader sees the old file or the new one, never a part.
 
-    The folder is made (0700) when it is missing.
+    The folder is made (0700) when it is missing. With `new`, a file that is there stays as it is.
 
     Raises:
+        FileExistsError: with `new`, there is such a file, also if another process made it at this very moment.
         OSError: the disk is full, or the folder can't be written.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -24,7 +25,12 @@ def write_private(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if new:
+            # Unlike a renaming, a link replaces nothing.
+            path.hardlink_to(temporary)
+            temporary.unlink()
+        else:
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -5,7 +5,7 @@ import traceback
 from pathlib import Path
 
 import pytest
-from deepsquare.chain.wallet import KEY_VARIABLE, Wallet, recover
+from deepsquare.chain.wallet import KEY_VARIABLE, Wallet, keystore_address, recover
 from deepsquare.errors import ConfigError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,6 +43,33 @@ def test_a_key_is_in_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "password" not in (tmp_path / "w.json").read_text()
 
 
+@pytest.mark.parametrize(
+    "key", ["", KEY[:-1], KEY + "0", KEY[:-1] + "g", "0x", "f" * 64, "0" * 64, b"", b"\1" * 31, b"\1" * 33, f" {KEY}"]
+)
+def test_what_is_not_quite_a_key_is_no_other_account(key: str | bytes) -> None:
+    with pytest.raises(ConfigError, match="64 hex digits are expected") as caught:
+        Wallet.from_key(key)
+    assert caught.value.__context__ is None
+
+
+def test_a_wallet_made_at_the_same_moment_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "w.json"
+    monkeypatch.setattr(type(path), "exists", lambda self: False)
+    Wallet.from_key(KEY).save(path, "password", scrypt_n=2)
+    with pytest.raises(ConfigError, match="exists already"):
+        Wallet.create(path, "password", scrypt_n=2)
+    assert Wallet.open(path, "password").address == Wallet.from_key(KEY).address
+    assert [file.name for file in tmp_path.iterdir()] == ["w.json"]
+
+
+def test_a_keystore_names_its_address_in_clear(tmp_path: Path) -> None:
+    Wallet.from_key(KEY).save(tmp_path / "w.json", "password", scrypt_n=2)
+    assert keystore_address(tmp_path / "w.json") == Wallet.from_key(KEY).address
+    (tmp_path / "w.json").write_text('{"address": 5}')
+    assert keystore_address(tmp_path / "w.json") is None
+    assert keystore_address(tmp_path / "none.json") is None
+
+
 def test_a_keystore_is_private_and_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "wallets" / "w.json"
     wallet = Wallet.create(path, "password", scrypt_n=2)
@@ -53,7 +80,10 @@ def test_a_keystore_is_private_and_never_overwritten(tmp_path: Path) -> None:
     assert Wallet.open(path, "password").address == wallet.address
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", "not json"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[1]", "not json", '{"version": 3}', '{"version": 4, "crypto": {}}', '{"version": 3, "crypto": []}'],
+)
 def test_what_is_no_keystore_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "w.json").write_text(text)
     with pytest.raises(ConfigError, match="not a keystore"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"web3", "grpc", "ariadne", "uvicorn", "cryptography"}
+HEAVY = {"web3", "grpc", "ariadne", "uvicorn", "cryptography", "eth_account", "keyring"}
 
 
 def loaded(code: str) -> set[str]:

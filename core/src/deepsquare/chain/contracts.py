@@ -195,6 +195,10 @@ class Contracts:
             )
         )
 
+    async def chain_id(self) -> int:
+        """The number of the chain."""
+        return int(await request(self.w3, "eth_chainId"), 16)
+
     async def block_number(self) -> int:
         """The number of the latest block."""
         return int(await request(self.w3, "eth_blockNumber"), 16)

@@ -177,6 +177,10 @@ class Market(Contracts):
         """All providers that can be given jobs."""
         if not self.extended:
             return await self._providers_of_events()
+        return [provider for provider in await self.joined_providers() if not provider.is_banned]
+
+    async def joined_providers(self) -> list[Provider]:
+        """All providers that have joined the market, banned ones too; contracts of version 1.2 have no such list."""
         found: list[Provider] = []
         cursor, size = 0, _PROVIDERS_A_CALL
         while True:
@@ -189,13 +193,13 @@ class Market(Contracts):
                 size //= 2
                 continue
             size = min(2 * size, _PROVIDERS_A_CALL)
-            found += [known for value in page if (known := _provider(value)) is not None and not known.is_banned]
+            found += [known for value in page if (known := _provider(value)) is not None]
             cursor = following
             if not cursor:
                 return found
 
-    async def _providers_of_events(self) -> list[Provider]:
-        """The providers that the events of their first registration tell of."""
+    async def registered_addresses(self) -> list[str]:
+        """All that have ever registered as providers, as the events tell: on a long chain that takes long at first."""
         head = await self.block_number()
         while self._providers_cursor <= head:
             last = min(head, self._providers_cursor + BLOCKS_A_CALL - 1)
@@ -203,8 +207,12 @@ class Market(Contracts):
             for log in await self.get_logs(registered, self._providers_cursor, last):
                 self._provider_addresses[to_checksum_address("0x" + log["data"][-40:])] = None
             self._providers_cursor = last + 1
+        return list(self._provider_addresses)
+
+    async def _providers_of_events(self) -> list[Provider]:
+        """The providers that the events of their first registration tell of."""
         found = []
-        for address in list(self._provider_addresses):
+        for address in await self.registered_addresses():
             if await self.read("ProviderManager", "isValidForScheduling", address):
                 provider = await self.get_provider(address)
                 if provider is not None:
@@ -224,6 +232,10 @@ class Market(Contracts):
     async def approve(self, amount: int) -> None:
         """Allow the market to take up to `amount` wei of the own credits (it replaces the allowance of before)."""
         await self.transact("Credit", "approve", self.address("MetaScheduler"), amount)
+
+    async def transfer(self, to: str, amount: int, *, before_send: Callable[[Sent], None] | None = None) -> None:
+        """Give `amount` wei of the own credits to another account."""
+        await self.transact("Credit", "transfer", to, amount, before_send=before_send)
 
     async def request_job(
         self,

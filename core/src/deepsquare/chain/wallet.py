@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deepsquare.chain.mnemonic import DEFAULT_PATH, derive_key
 from deepsquare.errors import ConfigError
 from deepsquare.files import read_private, write_private
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
 
+_KEY = re.compile(r"(?:0[xX])?[0-9a-fA-F]{64}")
+
 KEY_VARIABLE = "DEEPSQUARE_PRIVATE_KEY"
 
 
 class Wallet:
-    """A private key that can sign; make one with `open`, `create` or `from_environment`."""
+    """A private key that can sign; make one with `open`, `create`, `from_environment` or another `from_...`."""
 
     __slots__ = ("_account",)
 
@@ -58,31 +63,62 @@ class Wallet:
         """
         from eth_account import Account
 
-        try:
-            return cls(Account.from_key(key))
-        except Exception:
-            # The cause would carry the key's text into the traceback.
-            raise ConfigError(f"{source} is not a private key: 64 hex digits are expected") from None
+        account = None
+        # The library fills up what is too short, which gives another account.
+        is_whole = len(key) == 32 if isinstance(key, bytes) else _KEY.fullmatch(key) is not None
+        # The cause would carry the key's text into the traceback, and as the context of an error raised here, too.
+        with suppress(Exception):
+            account = Account.from_key(key) if is_whole else None
+        if account is None:
+            raise ConfigError(f"{source} is not a private key: 64 hex digits are expected")
+        return cls(account)
+
+    @classmethod
+    def from_mnemonic(cls, phrase: str, path: str = DEFAULT_PATH, *, source: str = "the mnemonic") -> Wallet:
+        """The wallet that a BIP-39 mnemonic of 12 to 24 words, without a passphrase, has at a BIP-32 derivation path.
+
+        Raises:
+            ConfigError: the count of words, a word or the checksum is wrong, or the path is none; the text names `source`, and
+                never a word.
+        """
+        return cls.from_key(derive_key(phrase, path, source=source), source=source)
+
+    @classmethod
+    def random(cls) -> Wallet:
+        """A wallet of a new random key, which is kept nowhere yet."""
+        return cls.from_key(secrets.token_bytes(32))
 
     @classmethod
     def create(cls, path: Path, password: str, *, scrypt_n: int | None = None) -> Wallet:
-        """Make a new random key and keep it in the keystore file `path` (mode 0600), encrypted with `password`.
-
-        `scrypt_n` is the cost factor of the key derivation; leave it out for the default (2**18).
+        """Make a new random key and keep it in the keystore file `path`; see `save` for the rest.
 
         Raises:
             ConfigError: the file exists already.
         """
+        wallet = cls.random()
+        wallet.save(path, password, scrypt_n=scrypt_n)
+        return wallet
+
+    def save(self, path: Path, password: str, *, scrypt_n: int | None = None) -> None:
+        """Keep the key in the new keystore file `path` (version 3, mode 0600), encrypted with `password`.
+
+        `scrypt_n` is the cost factor of the key derivation; leave it out for the default (2**18).
+
+        Raises:
+            ConfigError: the file exists already; it is never overwritten.
+        """
         from eth_account import Account
 
+        taken = ConfigError(
+            f"the keystore {path} exists already; choose another name, or remove it if it holds nothing"
+        )
         if path.exists():
-            raise ConfigError(
-                f"the keystore {path} exists already; choose another name, or remove it if it holds nothing"
-            )
-        key = secrets.token_bytes(32)
-        keystore = Account.encrypt(key, password, iterations=scrypt_n)
-        write_private(path, json.dumps(keystore))
-        return cls.from_key(key)
+            raise taken
+        keystore = Account.encrypt(self._account.key, password, iterations=scrypt_n)
+        try:
+            write_private(path, json.dumps(keystore), new=True)
+        except FileExistsError:
+            raise taken from None
 
     @classmethod
     def open(cls, path: Path, password: str) -> Wallet:
@@ -91,24 +127,42 @@ class Wallet:
         Raises:
             ConfigError: no such file, not a keystore, or a wrong password.
         """
-        from eth_account import Account
-
         try:
             text = read_private(path)
         except OSError as error:
             raise ConfigError(f"the keystore {path} can't be read: {error.strerror}") from None
-        try:
-            key = Account.decrypt(text, password)
-        except ValueError as error:
-            if "MAC" in str(error):
-                raise ConfigError(
-                    f"wrong password for the keystore {path}: correct DEEPSQUARE_WALLET_PASSWORD, or the file "
-                    f"{path.with_suffix('.password')}, or type it again"
-                ) from None
-            raise ConfigError(f"{path} is not a keystore file") from None
-        except (AttributeError, KeyError, TypeError):
-            raise ConfigError(f"{path} is not a keystore file") from None
-        return cls.from_key(bytes(key), source=str(path))
+        except UnicodeDecodeError:
+            raise ConfigError(f"{path} is not a keystore file of version 3") from None
+        return cls.from_keystore(
+            text,
+            password,
+            source=f"the keystore {path}",
+            remedy=f"correct DEEPSQUARE_WALLET_PASSWORD, or the file {path.with_suffix('.password')}, or type it again",
+        )
+
+    @classmethod
+    def from_keystore(cls, text: str, password: str, *, source: str, remedy: str = "type it again") -> Wallet:
+        """Decrypt the text of a keystore file (version 3).
+
+        Raises:
+            ConfigError: it is none, or the password is wrong; the text names `source`, and `remedy` for the password.
+        """
+        from eth_account import Account
+
+        key = None
+        # Whatever is wrong inside has an error of its own in the library.
+        with suppress(AttributeError, KeyError, TypeError, ValueError):
+            keystore = json.loads(text)
+            if keystore["version"] == 3:
+                try:
+                    key = bytes(Account.decrypt(keystore, password))
+                except ValueError as error:
+                    if "MAC" not in str(error):
+                        raise
+                    raise ConfigError(f"wrong password for {source}: {remedy}") from None
+        if key is None:
+            raise ConfigError(f"{source} is not a keystore file of version 3")
+        return cls.from_key(key, source=source)
 
     def sign_message(self, message: bytes) -> bytes:
         """The 65-byte EIP-191 (personal_sign) signature of `message`: r, s, v with v 27 or 28."""
@@ -120,6 +174,17 @@ class Wallet:
         """Sign a complete transaction; returns its raw bytes and its 32-byte hash."""
         signed = self._account.sign_transaction(transaction)
         return bytes(signed.raw_transaction), bytes(signed.hash)
+
+
+def keystore_address(path: Path) -> str | None:
+    """The checksummed address that a keystore file names in clear, or None where it doesn't, or is no keystore."""
+    from eth_utils import is_hex_address, to_checksum_address
+
+    try:
+        address = json.loads(read_private(path))["address"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return to_checksum_address(address) if is_hex_address(address) else None
 
 
 def recover(message: bytes, signature: bytes) -> str | None:

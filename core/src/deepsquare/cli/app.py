@@ -103,7 +103,20 @@ def complain(message: object) -> None:
 
 def add_commands() -> None:
     """Add all commands to `app`."""
-    from deepsquare.cli import allowance, context, cost, demo, doctor, grid, init, job, workflow
+    from deepsquare.cli import (
+        allowance,
+        context,
+        cost,
+        credit,
+        demo,
+        doctor,
+        grid,
+        init,
+        job,
+        provider,
+        wallet,
+        workflow,
+    )
 
     app.add_typer(job.app, name="job")
     app.command("init")(init.init)
@@ -112,6 +125,9 @@ def add_commands() -> None:
     app.add_typer(allowance.app, name="allowance")
     app.add_typer(workflow.app, name="workflow")
     app.add_typer(context.app, name="context")
+    app.add_typer(wallet.app, name="wallet")
+    app.add_typer(credit.app, name="credit")
+    app.add_typer(provider.app, name="provider")
     app.add_typer(grid.app, name="grid")
     app.command("demo")(demo.demo)
     app.command("doctor")(doctor.doctor)
