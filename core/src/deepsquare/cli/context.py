@@ -87,7 +87,7 @@ def add(
     ] = None,
     sbatch_grpc: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="The sbatch API for providers. [default: where --sbatch-url is]"),
+        typer.Option(metavar="HOST:PORT", help="The sbatch API for providers. \\[default: where --sbatch-url is]"),
     ] = None,
     chain_id: Annotated[
         int | None, typer.Option(min=1, help="The chain's number; the node tells it when it can be reached.")

@@ -38,7 +38,7 @@ SavePassword = Annotated[
 ]
 Keyring = Annotated[
     bool,
-    typer.Option("--keyring", help="Keep the password in the system's keyring (pip install 'deepsquare[keyring]')."),
+    typer.Option("--keyring", help="Keep the password in the system's keyring (pip install 'deepsquare\\[keyring]')."),
 ]
 
 
@@ -73,7 +73,7 @@ def import_(
     ] = None,
     path: Annotated[
         str | None,
-        typer.Option(help="With --mnemonic: the derivation path. [default: m/44'/60'/0'/0/0]", show_default=False),
+        typer.Option(help="With --mnemonic: the derivation path. \\[default: m/44'/60'/0'/0/0]", show_default=False),
     ] = None,
     password_file: Annotated[
         str | None,
