@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from deepsquare.client.client import Client as Client
     from deepsquare.client.client import Job as Job
     from deepsquare.client.funding import FundingError as FundingError
+    from deepsquare.client.funding import MaxPriceError as MaxPriceError
     from deepsquare.client.funding import NoProviderError as NoProviderError
+    from deepsquare.client.funding import Offer as Offer
     from deepsquare.client.job import JobInfo as JobInfo
     from deepsquare.client.logs import LogLine as LogLine
     from deepsquare.errors import ApiError as ApiError
@@ -43,7 +45,9 @@ _HOMES = {
     "JobInfo": "client.job",
     "JobStatus": "chain.types",
     "LogLine": "client.logs",
+    "MaxPriceError": "client.funding",
     "NoProviderError": "client.funding",
+    "Offer": "client.funding",
     "PurchaseUnknownError": "errors",
     "TransactionError": "errors",
     "UnknownJobError": "errors",

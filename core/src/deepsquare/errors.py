@@ -11,6 +11,8 @@
     - TransactionError          a transaction was not carried out
         - PurchaseUnknownError  a job may or may not have been bought
         - ContractError         (deepsquare.chain.errors) the contract refused; one class for each of its errors
+    - NoProviderError           (deepsquare.client.funding) no provider of the grid could run the job
+    - MaxPriceError             (deepsquare.client.funding) the job would lock more than its max_price
     - KeyUsedError              the key of a submission stands for another workflow's job
     - UnknownJobError           the grid has no such job
     - GridError                 (operators) a service of the grid can't start or go on

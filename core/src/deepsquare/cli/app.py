@@ -103,11 +103,12 @@ def complain(message: object) -> None:
 
 def add_commands() -> None:
     """Add all commands to `app`."""
-    from deepsquare.cli import allowance, context, cost, demo, doctor, grid, init, job, workflow
+    from deepsquare.cli import allowance, context, cost, demo, doctor, estimate, grid, init, job, workflow
 
     app.add_typer(job.app, name="job")
     app.command("init")(init.init)
     app.command("submit")(job.submit)
+    app.command("estimate")(estimate.estimate)
     app.command("cost")(cost.cost)
     app.add_typer(allowance.app, name="allowance")
     app.add_typer(workflow.app, name="workflow")

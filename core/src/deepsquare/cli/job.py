@@ -27,10 +27,15 @@ _PLACE = re.compile(r"([A-Za-z_]\w*(?:\.\w+|\[\d+\])*): ")
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
-def _duration(text: str) -> timedelta:
+def duration(text: str, field: str = "--time-limit") -> timedelta:
+    """A time as people write it.
+
+    Raises:
+        ValueError: it is none.
+    """
     match = _DURATION.fullmatch(text)
     if not text or match is None or not any(match.groups()):
-        raise ValueError(f"--time-limit is {text!r}; write for example 30s, 10m or 1h30m")
+        raise ValueError(f"{field} is {text!r}; write for example 30s, 10m or 1h30m")
     hours, minutes, seconds = (int(group or 0) for group in match.groups())
     return timedelta(hours=hours, minutes=minutes, seconds=seconds)
 
@@ -64,9 +69,26 @@ def submit(
         typer.Option(
             metavar="TIME",
             help="Lock what this much time costs instead: 30s, 10m, 1h30m.",
-            callback=checked(_duration),
+            callback=checked(duration),
         ),
     ] = None,
+    max_price: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CREDITS",
+            help="The most that the job may lock: buy nothing if the time limit costs more. Alone: lock all of it.",
+            callback=checked(partial(to_wei, field="--max-price")),
+        ),
+    ] = None,
+    margin: Annotated[
+        int,
+        typer.Option(
+            metavar="PERCENT",
+            help="Lock so much more than the time limit costs now, in case prices rise before the job has its provider.",
+            min=0,
+            max=1000,
+        ),
+    ] = 0,
     name: Annotated[str | None, typer.Option(help="A public name on chain; a random tag when left out.")] = None,
     key: Annotated[
         str | None,
@@ -87,12 +109,14 @@ def submit(
     """
     from deepsquare.workflow import load
 
-    if (credits is None) == (time_limit is None):
+    if (credits is None) == (time_limit is None) and (credits is not None or max_price is None):
         fail("say how much the job may use: either --credits 5 or --time-limit 10m", EXIT_WRONG_USE)
+    if margin and time_limit is None:
+        fail("--margin is a margin on --time-limit: give that too", EXIT_WRONG_USE)
     if key == "":
         fail("--key is empty: give the work a name, or leave the option out", EXIT_WRONG_USE)
     workflow = load(file)
-    limit = None if time_limit is None else _duration(time_limit)
+    limit = None if time_limit is None else duration(time_limit)
 
     labels = {"file": file.name}
 
@@ -105,7 +129,14 @@ def submit(
         async with Client() as client:
             try:
                 job = await client.submit(
-                    workflow, credits=credits, time_limit=limit, name=name, labels=labels, key=key
+                    workflow,
+                    credits=credits,
+                    time_limit=limit,
+                    max_price=max_price,
+                    margin_percent=margin,
+                    name=name,
+                    labels=labels,
+                    key=key,
                 )
             except WorkflowRejectedError as error:
                 raise with_lines([_problem(text) for text in error.problems], file) from None

@@ -15,6 +15,7 @@ import anyio
 from anyio.from_thread import BlockingPortal
 
 from deepsquare.client.client import Client, Job
+from deepsquare.client.funding import Offer
 from deepsquare.client.job import JobInfo
 from deepsquare.client.logs import LogLine
 from deepsquare.errors import ConfigError
@@ -122,15 +123,29 @@ class BlockingClient:
         *,
         time_limit: timedelta | None = None,
         credits: Decimal | int | str | None = None,
+        max_price: Decimal | int | str | None = None,
+        margin_percent: int = 0,
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
         key: str | None = None,
     ) -> BlockingJob:
         """Buy one job; see `Client.submit`."""
         job = self._call(
-            self._client.submit, workflow, time_limit=time_limit, credits=credits, name=name, labels=labels, key=key
+            self._client.submit,
+            workflow,
+            time_limit=time_limit,
+            credits=credits,
+            max_price=max_price,
+            margin_percent=margin_percent,
+            name=name,
+            labels=labels,
+            key=key,
         )
         return BlockingJob(self, job)
+
+    def estimate(self, workflow: Workflow, time_limit: timedelta | None = None) -> list[Offer]:
+        """What a job would cost at each provider that could get it; see `Client.estimate`."""
+        return self._call(self._client.estimate, workflow, time_limit)
 
     def job(self, job_id: str) -> BlockingJob:
         """The handle of a job by its id."""

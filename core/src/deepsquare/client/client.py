@@ -18,7 +18,7 @@ from deepsquare.chain.market import Market
 from deepsquare.chain.types import JobDefinition, parse_job_id, to_hex
 from deepsquare.chain.wallet import KEY_VARIABLE
 from deepsquare.chain.watch import JobWatch
-from deepsquare.client import funding
+from deepsquare.client.funding import Funding, Offer, check_funds, needs_of, offers
 from deepsquare.client.job import JobInfo
 from deepsquare.client.journal import Journal
 from deepsquare.client.logs import LogLine, LogReader
@@ -144,6 +144,8 @@ class Client:
         *,
         time_limit: timedelta | None = None,
         credits: Decimal | int | str | None = None,
+        max_price: Decimal | int | str | None = None,
+        margin_percent: int = 0,
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
         key: str | None = None,
@@ -156,6 +158,11 @@ class Client:
             workflow: what to run.
             time_limit: how long it may run; the credits for that are locked, what isn't used comes back.
             credits: lock exactly this amount instead.
+            max_price: the most credits that the whole job may lock: nothing is bought when the time limit would cost more at
+                the dearest provider that could get the job. Given alone, all of it is locked, as with `credits`: then the job
+                may run as long as it buys, and what isn't used comes back.
+            margin_percent: lock so much more than the time limit costs now, so that the job has its whole time also if prices
+                rise before the market fixes its own, at the assignment. If they don't, it may run that much longer.
             name: its public name on chain, at most 32 bytes of UTF-8; a random tag when left out.
             labels: names of yours for it, kept on this machine only.
             key: your name for the piece of work. As long as the last job under it is hot, or has finished and was not delivered
@@ -167,8 +174,10 @@ class Client:
             The job's handle, as soon as the purchase is in a block.
 
         Raises:
-            ValueError: neither or both of `time_limit` and `credits`, one that is out of range, or an empty key.
+            ValueError: `time_limit`, `credits` and `max_price` are all missing or contradict each other, one is out of range, or
+                the key is empty.
             NoProviderError: no provider could run it; nothing was bought.
+            MaxPriceError: it would lock more than `max_price`; nothing was bought.
             FundingError: balance or allowance too low; nothing was bought.
             WorkflowRejectedError: the sbatch API found the workflow invalid; nothing was bought.
             ContractError: the contract refused; nothing was bought.
@@ -177,13 +186,12 @@ class Client:
                 with the same key.
             ConnectionFailedError: the grid can't be reached; nothing was bought.
         """
-        if (time_limit is None) == (credits is None):
-            raise ValueError("give either time_limit or credits: how long the job may run, or what it may cost")
+        price = Funding(time_limit, credits, max_price, margin_percent)
         job_name = _job_name(name)
         if key == "":
             raise ValueError("key is empty: give the work a name, or leave the key out")
         if key is None:
-            return await self._buy(workflow, time_limit, credits, job_name, labels or {})
+            return await self._buy(workflow, price, job_name, labels or {})
         digest = digest_of(workflow)
         async with self.purchases.alone(key):
             record, generation = await self.purchases.known(key, digest)
@@ -192,26 +200,18 @@ class Client:
             if name is None and not self.market.extended:
                 job_name = self.purchases.tag(key, generation)
             purpose = Purpose(key, generation, digest)
-            return await self._buy(workflow, time_limit, credits, job_name, labels or {}, purpose)
+            return await self._buy(workflow, price, job_name, labels or {}, purpose)
 
     async def _buy(
         self,
         workflow: Workflow,
-        time_limit: timedelta | None,
-        credits: Decimal | int | str | None,
+        price: Funding,
         job_name: bytes,
         labels: Mapping[str, str],
         purpose: Purpose | None = None,
     ) -> Job:
-        resources = workflow.resources
-        needs = JobDefinition(
-            ntasks=resources.tasks,
-            cpus_per_task=resources.cpus_per_task,
-            mem_per_cpu_mb=resources.mem_per_cpu,
-            gpus=resources.gpus,
-            batch_location_hash="",
-        )
-        locked = await self._locked(needs, time_limit, credits)
+        needs = needs_of(workflow)
+        locked = await self._locked(needs, price)
         location = await submit_workflow(self.context.sbatch_url, workflow.to_dict(), self._wallet)
         # A task of its own: an interrupt must not cut off half-way what may be paid already.
         purchase = asyncio.create_task(
@@ -221,20 +221,23 @@ class Client:
         purchase.add_done_callback(self._in_flight.discard)
         return Job(self, await asyncio.shield(purchase), from_wei(locked))
 
-    async def _locked(
-        self, needs: JobDefinition, time_limit: timedelta | None, credits: Decimal | int | str | None
-    ) -> int:
+    async def _locked(self, needs: JobDefinition, price: Funding) -> int:
         providers, balance, allowance = await asyncio.gather(
             self.market.providers(), self.market.balance_of(self.account), self.market.allowance_of(self.account)
         )
-        if time_limit is not None:
-            locked = funding.credits_for(needs, providers, time_limit)
-        else:
-            assert credits is not None
-            locked = to_wei(credits)
-            funding.check_minute(needs, providers, locked)
-        funding.check_funds(locked, balance=balance, allowance=allowance)
+        locked = price.locked(needs, providers)
+        check_funds(locked, balance=balance, allowance=allowance)
         return locked
+
+    async def estimate(self, workflow: Workflow, time_limit: timedelta | None = None) -> list[Offer]:
+        """What a job would cost at each provider that could get it, the cheapest first; nothing is signed or paid.
+
+        Raises:
+            NoProviderError: no provider could run it.
+            ValueError: the time limit is not positive.
+            ConnectionFailedError: the chain can't be reached.
+        """
+        return offers(needs_of(workflow), await self.market.providers(), time_limit)
 
     async def funds(self) -> tuple[Decimal, Decimal]:
         """The own balance, and what the market may still take of it, in credits."""
