@@ -225,6 +225,10 @@ class Market(Contracts):
         """Allow the market to take up to `amount` wei of the own credits (it replaces the allowance of before)."""
         await self.transact("Credit", "approve", self.address("MetaScheduler"), amount)
 
+    async def increase_allowance(self, amount: int) -> None:
+        """Allow the market to take `amount` wei more than it may take when the transaction is carried out."""
+        await self.transact("Credit", "increaseAllowance", self.address("MetaScheduler"), amount)
+
     async def request_job(
         self,
         definition: JobDefinition,

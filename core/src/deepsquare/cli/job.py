@@ -46,6 +46,11 @@ def _check_id(text: str) -> None:
     parse_job_id(text)
 
 
+def _check_policy(text: str) -> None:
+    if text not in ("never", "exact"):
+        to_wei(text, field="--ensure-allowance")
+
+
 JobId = Annotated[
     str,
     typer.Argument(
@@ -97,6 +102,14 @@ def submit(
             "one only if there is none or it failed."
         ),
     ] = None,
+    ensure_allowance: Annotated[
+        str,
+        typer.Option(
+            metavar="never|exact|CREDITS",
+            help="Raise the allowance if it is too low: never, to what this job locks, or to an amount.",
+            callback=checked(_check_policy),
+        ),
+    ] = "never",
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show state changes and output until the end.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -137,6 +150,7 @@ def submit(
                     name=name,
                     labels=labels,
                     key=key,
+                    ensure_allowance=ensure_allowance,
                 )
             except WorkflowRejectedError as error:
                 raise with_lines([_problem(text) for text in error.problems], file) from None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import anyio
 from anyio.from_thread import BlockingPortal
 
+from deepsquare.client.allowance import EnsureAllowance
 from deepsquare.client.client import Client, Job
 from deepsquare.client.funding import Offer
 from deepsquare.client.job import JobInfo
@@ -128,6 +129,7 @@ class BlockingClient:
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
         key: str | None = None,
+        ensure_allowance: EnsureAllowance = "never",
     ) -> BlockingJob:
         """Buy one job; see `Client.submit`."""
         job = self._call(
@@ -140,6 +142,7 @@ class BlockingClient:
             name=name,
             labels=labels,
             key=key,
+            ensure_allowance=ensure_allowance,
         )
         return BlockingJob(self, job)
 
@@ -187,6 +190,14 @@ class BlockingClient:
     def set_allowance(self, credits: Decimal | int | str) -> None:
         """Let the market lock up to this amount of the own credits from now on."""
         self._call(self._client.set_allowance, credits)
+
+    def raise_allowance(self, credits: Decimal | int | str) -> None:
+        """Let the market lock this amount more than it may at the moment."""
+        self._call(self._client.raise_allowance, credits)
+
+    def revoke_allowance(self) -> None:
+        """Let the market lock no more of the own credits."""
+        self._call(self._client.revoke_allowance)
 
     def _iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
         end = object()

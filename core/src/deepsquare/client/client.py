@@ -7,10 +7,10 @@ import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from deepsquare import contexts
 from deepsquare.chain.errors import ContractError
@@ -18,6 +18,7 @@ from deepsquare.chain.market import Market
 from deepsquare.chain.types import JobDefinition, parse_job_id, to_hex
 from deepsquare.chain.wallet import KEY_VARIABLE
 from deepsquare.chain.watch import JobWatch
+from deepsquare.client.allowance import Allowance, EnsureAllowance, check_policy, parse_policy
 from deepsquare.client.funding import Funding, Offer, check_funds, needs_of, offers
 from deepsquare.client.job import JobInfo
 from deepsquare.client.journal import Journal
@@ -149,6 +150,7 @@ class Client:
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
         key: str | None = None,
+        ensure_allowance: EnsureAllowance = "never",
     ) -> Job:
         """Buy one job, or with a key find the one that was bought before.
 
@@ -169,6 +171,10 @@ class Client:
                 (see `Job.deliver`), that one is returned and nothing is bought, whatever was cut off in between and whichever
                 machine it was. After a job that failed, was cancelled or was delivered, the key buys anew. It is private: on
                 chain stands what only your wallet can make of it.
+            ensure_allowance: what happens when the market may take less than the job locks. "never": nothing is bought.
+                "exact": the allowance is raised to what this job locks. An amount of credits: it is raised to that amount, so
+                that it lasts for more jobs; it is never raised beyond. Such purchases of this machine take turns; for many jobs
+                at once, give an allowance before (`set_allowance`).
 
         Returns:
             The job's handle, as soon as the purchase is in a block.
@@ -186,47 +192,47 @@ class Client:
                 with the same key.
             ConnectionFailedError: the grid can't be reached; nothing was bought.
         """
-        price = Funding(time_limit, credits, max_price, margin_percent)
-        job_name = _job_name(name)
+        order = _Order(
+            workflow,
+            Funding(time_limit, credits, max_price, margin_percent),
+            _job_name(name),
+            labels or {},
+            parse_policy(ensure_allowance),
+        )
         if key == "":
             raise ValueError("key is empty: give the work a name, or leave the key out")
         if key is None:
-            return await self._buy(workflow, price, job_name, labels or {})
+            return await self._buy(order)
         digest = digest_of(workflow)
         async with self.purchases.alone(key):
             record, generation = await self.purchases.known(key, digest)
             if record is not None:
                 return Job(self, to_hex(record.job_id), from_wei(record.max_cost), adopted=True)
             if name is None and not self.market.extended:
-                job_name = self.purchases.tag(key, generation)
-            purpose = Purpose(key, generation, digest)
-            return await self._buy(workflow, price, job_name, labels or {}, purpose)
+                order = replace(order, job_name=self.purchases.tag(key, generation))
+            return await self._buy(replace(order, purpose=Purpose(key, generation, digest)))
 
-    async def _buy(
-        self,
-        workflow: Workflow,
-        price: Funding,
-        job_name: bytes,
-        labels: Mapping[str, str],
-        purpose: Purpose | None = None,
-    ) -> Job:
-        needs = needs_of(workflow)
-        locked = await self._locked(needs, price)
-        location = await submit_workflow(self.context.sbatch_url, workflow.to_dict(), self._wallet)
+    async def _buy(self, order: _Order) -> Job:
+        needs = needs_of(order.workflow)
+        locked = await self._locked(needs, order)
+        location = await submit_workflow(self.context.sbatch_url, order.workflow.to_dict(), self._wallet)
         # A task of its own: an interrupt must not cut off half-way what may be paid already.
-        purchase = asyncio.create_task(
-            self.purchases.buy(replace(needs, batch_location_hash=location), locked, job_name, labels, purpose)
-        )
+        purchase = asyncio.create_task(self._pay(order, replace(needs, batch_location_hash=location), locked))
         self._in_flight.add(purchase)
         purchase.add_done_callback(self._in_flight.discard)
         return Job(self, await asyncio.shield(purchase), from_wei(locked))
 
-    async def _locked(self, needs: JobDefinition, price: Funding) -> int:
+    async def _pay(self, order: _Order, definition: JobDefinition, locked: int) -> str:
+        async with self._allowance.ensured(locked, order.ensure_allowance):
+            return await self.purchases.buy(definition, locked, order.job_name, order.labels, order.purpose)
+
+    async def _locked(self, needs: JobDefinition, order: _Order) -> int:
         providers, balance, allowance = await asyncio.gather(
             self.market.providers(), self.market.balance_of(self.account), self.market.allowance_of(self.account)
         )
-        locked = price.locked(needs, providers)
-        check_funds(locked, balance=balance, allowance=allowance)
+        locked = order.price.locked(needs, providers)
+        check_policy(locked, allowance, order.ensure_allowance)
+        check_funds(locked, balance=balance, allowance=allowance if order.ensure_allowance == "never" else locked)
         return locked
 
     async def estimate(self, workflow: Workflow, time_limit: timedelta | None = None) -> list[Offer]:
@@ -247,8 +253,24 @@ class Client:
         return from_wei(balance), from_wei(allowance)
 
     async def set_allowance(self, credits: Decimal | int | str) -> None:
-        """Let the market lock up to this amount of the own credits from now on."""
-        await self.market.approve(to_wei(credits, field="allowance"))
+        """Let the market lock up to this amount of the own credits from now on; it replaces the allowance of before."""
+        await self._allowance.set(to_wei(credits, field="allowance"))
+
+    async def raise_allowance(self, credits: Decimal | int | str) -> None:
+        """Let the market lock this amount more than it may at the moment, whatever is bought meanwhile.
+
+        Raises:
+            ValueError: it is no amount, or more than there can be.
+        """
+        await self._allowance.raise_by(to_wei(credits, field="credits"))
+
+    async def revoke_allowance(self) -> None:
+        """Let the market lock no more of the own credits; what is locked already stays so."""
+        await self._allowance.set(0)
+
+    @property
+    def _allowance(self) -> Allowance:
+        return Allowance(self.market, lock_folder=contexts.home() / "locks")
 
     # ------------------------------------------------------------------ looking
 
@@ -457,6 +479,18 @@ class _Subscriber:
         self._event.clear()
         changed, self._changed = self._changed & self.job_ids, set()
         return changed
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What `submit` was asked for."""
+
+    workflow: Workflow
+    price: Funding
+    job_name: bytes
+    labels: Mapping[str, str]
+    ensure_allowance: Literal["never", "exact"] | int
+    purpose: Purpose | None = None
 
 
 def _job_name(name: str | None) -> bytes:
