@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from deepsquare.client.funding import Offer as Offer
     from deepsquare.client.job import JobInfo as JobInfo
     from deepsquare.client.logs import LogLine as LogLine
+    from deepsquare.client.topup import TopUpError as TopUpError
+    from deepsquare.client.topup import TopUpUnknownError as TopUpUnknownError
     from deepsquare.errors import ApiError as ApiError
     from deepsquare.errors import ConfigError as ConfigError
     from deepsquare.errors import ConnectionFailedError as ConnectionFailedError
@@ -49,6 +51,8 @@ _HOMES = {
     "NoProviderError": "client.funding",
     "Offer": "client.funding",
     "PurchaseUnknownError": "errors",
+    "TopUpError": "client.topup",
+    "TopUpUnknownError": "client.topup",
     "TransactionError": "errors",
     "UnknownJobError": "errors",
     "Workflow": "workflow",

@@ -186,6 +186,11 @@ class Contracts:
         """The number of the latest block."""
         return int(await request(self.w3, "eth_blockNumber"), 16)
 
+    async def block_time(self) -> int:
+        """The time of the latest block, in unix seconds."""
+        block = await request(self.w3, "eth_getBlockByNumber", "latest", False)
+        return int(block["timestamp"], 16)
+
 
 async def _call(function: Any) -> Any:
     try:

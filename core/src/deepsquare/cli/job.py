@@ -51,6 +51,10 @@ def _check_policy(text: str) -> None:
         to_wei(text, field="--ensure-allowance")
 
 
+def _time_more(text: str) -> timedelta:
+    return duration(text, "--time")
+
+
 JobId = Annotated[
     str,
     typer.Argument(
@@ -325,3 +329,37 @@ def cancel(
         client.cancel(ids)
         for info in client.jobs(ids):
             print(f"{info.id} {info.status.name}{' (cancelling)' if info.status.is_hot else ''}")
+
+
+@app.command("top-up")
+def top_up(
+    job_id: JobId,
+    credits: Annotated[
+        str | None,
+        typer.Option(
+            help="Lock this many credits more, at least a minute's worth.",
+            callback=checked(partial(to_wei, field="--credits")),
+        ),
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Lock what this much time costs: 10m, 1h30m.", callback=checked(_time_more)),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Give a job that a provider has more credits, so that it may run longer; what it doesn't use comes back.
+
+    Example: deepsquare job top-up 0x2a --time 10m
+    """
+    from deepsquare.client.blocking import BlockingClient
+
+    if (credits is None) == (time is None):
+        fail("say how much more the job may use: either --credits 2 or --time 10m", EXIT_WRONG_USE)
+    with BlockingClient() as client:
+        job = client.job(job_id)
+        added = job.top_up(credits=credits, time=None if time is None else _time_more(time))
+        info = job.info()
+    if as_json:
+        print_json({"id": info.id, "added": added, "locked": info.locked})
+    else:
+        print(f"{added:f} credits more, {info.locked:f} locked in all")

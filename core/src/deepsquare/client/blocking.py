@@ -171,6 +171,12 @@ class BlockingClient:
         """Yield how each job stands until all are at their end; see `Client.watch`."""
         return self._iterate(self._client.watch(job_ids))
 
+    def top_up(
+        self, job_id: str, *, credits: Decimal | int | str | None = None, time: timedelta | None = None
+    ) -> Decimal:
+        """Lock more credits for a job; see `Client.top_up`."""
+        return self._call(self._client.top_up, job_id, credits=credits, time=time)
+
     def cancel(self, job_ids: Iterable[str]) -> None:
         """Ask for the end of jobs; see `Client.cancel`."""
         self._call(self._client.cancel, list(job_ids))
@@ -246,6 +252,10 @@ class BlockingJob:
     def wait(self) -> JobInfo:
         """How the job stands at its end."""
         return list(self._client.watch([self.id]))[-1]
+
+    def top_up(self, *, credits: Decimal | int | str | None = None, time: timedelta | None = None) -> Decimal:
+        """Lock more credits for it, by amount or for a time; see `Client.top_up`."""
+        return self._client.top_up(self.id, credits=credits, time=time)
 
     def cancel(self) -> None:
         """Ask for its end."""

@@ -6,11 +6,11 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from deepsquare import contexts
 from deepsquare.chain.errors import ContractError
@@ -25,7 +25,9 @@ from deepsquare.client.journal import Journal
 from deepsquare.client.logs import LogLine, LogReader
 from deepsquare.client.purchases import Purchases, Purpose, digest_of
 from deepsquare.client.sbatch import submit_workflow
+from deepsquare.client.subscriber import Subscriber
 from deepsquare.client.text import sanitize
+from deepsquare.client.topup import TopUps
 from deepsquare.credits import from_wei, to_wei
 from deepsquare.errors import (
     ConfigError,
@@ -38,9 +40,9 @@ if TYPE_CHECKING:
 
 # Enough signatures and transactions in flight to keep the node busy, few enough to be no burden for a public one.
 _CANCELS_AT_ONCE = 16
-_SILENCE_SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Client:
@@ -69,11 +71,11 @@ class Client:
         self._market: Market | None = None
         self._journal = Journal(contexts.home() / "journal.db")
         self._logs = LogReader(self.context.logger_grpc, self._wallet)
-        self._subscribers: set[_Subscriber] = set()
+        self._subscribers: set[Subscriber] = set()
         self._watcher: asyncio.Task[None] | None = None
         self._watching: asyncio.Future[None]
         self._purchases: Purchases | None = None
-        self._in_flight: set[asyncio.Task[str]] = set()
+        self._in_flight: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
         self._market = await Market.open(
@@ -89,7 +91,7 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close all connections, when the purchases in flight are done; jobs go on running."""
+        """Close all connections, when the purchases and top-ups in flight are done; jobs go on running."""
         if self._in_flight:
             await asyncio.wait(self._in_flight)
         if self._watcher is not None:
@@ -216,11 +218,15 @@ class Client:
         needs = needs_of(order.workflow)
         locked = await self._locked(needs, order)
         location = await submit_workflow(self.context.sbatch_url, order.workflow.to_dict(), self._wallet)
-        # A task of its own: an interrupt must not cut off half-way what may be paid already.
-        purchase = asyncio.create_task(self._pay(order, replace(needs, batch_location_hash=location), locked))
-        self._in_flight.add(purchase)
-        purchase.add_done_callback(self._in_flight.discard)
-        return Job(self, await asyncio.shield(purchase), from_wei(locked))
+        job_id = await self._whole(self._pay(order, replace(needs, batch_location_hash=location), locked))
+        return Job(self, job_id, from_wei(locked))
+
+    async def _whole(self, payment: Coroutine[Any, Any, T]) -> T:
+        """Carry out what pays in a task of its own: an interrupt must not cut off half-way what may be paid already."""
+        task = asyncio.create_task(payment)
+        self._in_flight.add(task)
+        task.add_done_callback(self._in_flight.discard)
+        return await asyncio.shield(task)
 
     async def _pay(self, order: _Order, definition: JobDefinition, locked: int) -> str:
         async with self._allowance.ensured(locked, order.ensure_allowance):
@@ -272,6 +278,35 @@ class Client:
     def _allowance(self) -> Allowance:
         return Allowance(self.market, lock_folder=contexts.home() / "locks")
 
+    async def top_up(
+        self, job_id: str, *, credits: Decimal | int | str | None = None, time: timedelta | None = None
+    ) -> Decimal:
+        """Lock more credits for an own job that a provider has; what isn't used comes back when it ends.
+
+        When the call is cancelled while the top-up is in flight, it goes on, and `close` waits for it.
+
+        Args:
+            job_id: the job's id.
+            credits: how many, at least a minute's worth.
+            time: or for how much longer it may run, in started minutes at the price that its assignment fixed.
+
+        Returns:
+            The credits that were locked.
+
+        Raises:
+            ValueError: neither or both of `credits` and `time`, or one that is out of range.
+            UnknownJobError: the id is no job's.
+            TopUpError: the job is another customer's, waits for a provider, or has ended; nothing was locked.
+            FundingError: balance or allowance too low; nothing was locked.
+            ContractError: the contract refused; nothing was locked.
+            TopUpUnknownError: it was sent, and its answer was lost: look before you add it again.
+        """
+        return from_wei(await self._whole(self._top_ups.add(parse_job_id(job_id), credits=credits, time=time)))
+
+    @property
+    def _top_ups(self) -> TopUps:
+        return TopUps(self.market, self._journal, context=self.context.name, lock_folder=contexts.home() / "locks")
+
     # ------------------------------------------------------------------ looking
 
     def job(self, job_id: str) -> Job:
@@ -311,7 +346,7 @@ class Client:
 
         All watches of a client share one subscription, however many jobs they follow.
         """
-        subscriber = _Subscriber({parse_job_id(job_id) for job_id in job_ids})
+        subscriber = Subscriber({parse_job_id(job_id) for job_id in job_ids})
         self._subscribers.add(subscriber)
         try:
             seen: dict[bytes, int] = {}
@@ -443,6 +478,10 @@ class Job:
                 return info
         raise AssertionError("unreachable: a watch ends with the job's end")
 
+    async def top_up(self, *, credits: Decimal | int | str | None = None, time: timedelta | None = None) -> Decimal:
+        """Lock more credits for it, by amount or for a time; see `Client.top_up`."""
+        return await self._client.top_up(self.id, credits=credits, time=time)
+
     async def cancel(self) -> None:
         """Ask for its end."""
         await self._client.cancel([self.id])
@@ -454,31 +493,6 @@ class Job:
     def logs(self, *, follow: bool = True) -> AsyncIterator[LogLine]:
         """Its output; see `Client.logs`."""
         return self._client.logs(self.id, follow=follow)
-
-
-class _Subscriber:
-    """One watch: the hot jobs that it waits for, and which of them changed."""
-
-    def __init__(self, job_ids: set[bytes]) -> None:
-        self.job_ids = job_ids
-        self._changed: set[bytes] = set()
-        self._event = asyncio.Event()
-
-    def tell(self, changed: set[bytes]) -> None:
-        mine = changed & self.job_ids
-        if mine:
-            self._changed |= mine
-            self._event.set()
-
-    async def next(self) -> set[bytes]:
-        """The jobs that changed; after a long silence all of them, so that nothing is missed for ever."""
-        try:
-            await asyncio.wait_for(self._event.wait(), _SILENCE_SECONDS)
-        except TimeoutError:
-            return set(self.job_ids)
-        self._event.clear()
-        changed, self._changed = self._changed & self.job_ids, set()
-        return changed
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,7 @@ def offers(definition: JobDefinition, providers: Iterable[Provider], time_limit:
         NoProviderError: none could.
         ValueError: the time limit is not positive.
     """
-    minutes = None if time_limit is None else _started_minutes(time_limit)
+    minutes = None if time_limit is None else started_minutes(time_limit)
     priced = sorted((definition.cost_per_minute(p.prices), p.address) for p in fitting(definition, providers))
     return [
         Offer(
@@ -190,14 +190,19 @@ def credits_for(definition: JobDefinition, providers: Iterable[Provider], time_l
         NoProviderError: no provider could run it.
         ValueError: the time limit is not positive.
     """
-    minutes = _started_minutes(time_limit)
+    minutes = started_minutes(time_limit)
     return minutes * max(definition.cost_per_minute(p.prices) for p in fitting(definition, providers))
 
 
-def _started_minutes(time_limit: timedelta) -> int:
-    if time_limit <= timedelta():
-        raise ValueError(f"time_limit is {time_limit}, but a job needs at least a second")
-    return -(-time_limit // timedelta(minutes=1))
+def started_minutes(time: timedelta, *, field: str = "time_limit") -> int:
+    """The minutes that begin in a time.
+
+    Raises:
+        ValueError: it is not positive.
+    """
+    if time <= timedelta():
+        raise ValueError(f"{field} is {time}, but a job needs at least a second")
+    return -(-time // timedelta(minutes=1))
 
 
 def check_minute(

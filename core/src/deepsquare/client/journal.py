@@ -35,6 +35,22 @@ _CHANGES = (
         "ALTER TABLE submissions ADD COLUMN delivered INTEGER NOT NULL DEFAULT 0",
         "CREATE INDEX submissions_of_key ON submissions (context, customer, key) WHERE key IS NOT NULL",
     ),
+    (
+        """CREATE TABLE top_ups (
+            number INTEGER PRIMARY KEY,
+            context TEXT NOT NULL,
+            customer TEXT NOT NULL,
+            job_id TEXT NOT NULL,
+            amount TEXT NOT NULL,             -- wei
+            locked_before TEXT NOT NULL,      -- wei that the job had locked
+            automatic INTEGER NOT NULL,       -- whether a watcher decided it: counts against the job's cap
+            created_at REAL NOT NULL,
+            transaction_hash TEXT,
+            raw_transaction BLOB,
+            carried_out INTEGER NOT NULL DEFAULT 0
+        ) STRICT""",
+        "CREATE INDEX top_ups_of_job ON top_ups (context, customer, job_id)",
+    ),
 )
 
 
@@ -48,6 +64,15 @@ class Entry:
     transaction_hash: str | None
     raw_transaction: bytes | None
     job_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTopUp:
+    """A top-up of which nobody knows yet whether it was carried out; without a transaction it was never sent."""
+
+    number: int
+    transaction_hash: str | None
+    raw_transaction: bytes | None
 
 
 class Journal:
@@ -171,3 +196,57 @@ class Journal:
             "SELECT location_hash, labels FROM submissions WHERE context = ? AND customer = ?", (context, customer)
         )
         return {location: json.loads(labels) for location, labels in rows}
+
+    # ------------------------------------------------------------------ top-ups
+
+    def intend_top_up(
+        self, context: str, customer: str, job_id: str, *, amount: int, locked_before: int, automatic: bool
+    ) -> int:
+        """Note that `amount` wei are about to be locked for a job that has `locked_before`, and return the note's number."""
+        number = self._db.execute(
+            "INSERT INTO top_ups (context, customer, job_id, amount, locked_before, automatic, created_at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (context, customer, job_id, str(amount), str(locked_before), automatic, time.time()),
+        ).lastrowid
+        assert number is not None
+        return number
+
+    def signed_top_up(self, number: int, transaction_hash: bytes, raw: bytes) -> None:
+        """Note the transaction that is about to be sent."""
+        self._db.execute(
+            "UPDATE top_ups SET transaction_hash = ?, raw_transaction = ? WHERE number = ?",
+            ("0x" + transaction_hash.hex(), raw, number),
+        )
+
+    def carried_out_top_up(self, number: int) -> None:
+        """Note that the credits are locked."""
+        self._db.execute("UPDATE top_ups SET carried_out = 1 WHERE number = ?", (number,))
+
+    def forget_top_up(self, number: int) -> None:
+        """Note that nothing was locked, and never will be."""
+        self._db.execute("DELETE FROM top_ups WHERE number = ?", (number,))
+
+    def open_top_ups(self, context: str, customer: str, job_id: str) -> list[OpenTopUp]:
+        """The top-ups of a job whose end is not known, oldest first."""
+        rows = self._db.execute(
+            "SELECT number, transaction_hash, raw_transaction FROM top_ups "
+            "WHERE context = ? AND customer = ? AND job_id = ? AND NOT carried_out ORDER BY number",
+            (context, customer, job_id),
+        )
+        return [OpenTopUp(*row) for row in rows]
+
+    def topped_up(self, context: str, customer: str, job_id: str) -> int:
+        """The wei that automatic top-ups of this machine have added to a job."""
+        return sum(amount for amount, _, automatic in self._top_ups(context, customer, job_id) if automatic)
+
+    def topped_up_to(self, context: str, customer: str, job_id: str) -> int:
+        """The wei that a job has locked at least, by its top-ups; 0 without any."""
+        return max((before + amount for amount, before, _ in self._top_ups(context, customer, job_id)), default=0)
+
+    def _top_ups(self, context: str, customer: str, job_id: str) -> list[tuple[int, int, bool]]:
+        rows = self._db.execute(
+            "SELECT amount, locked_before, automatic FROM top_ups WHERE context = ? AND customer = ? AND job_id = ?",
+            (context, customer, job_id),
+        )
+        # Wei don't fit SQLite's integers.
+        return [(int(amount), int(before), bool(automatic)) for amount, before, automatic in rows]
