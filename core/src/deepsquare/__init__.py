@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deepsquare.chain.errors import ContractError as ContractError
     from deepsquare.chain.types import JobStatus as JobStatus
+    from deepsquare.client.auto_topup import AutoTopUp as AutoTopUp
     from deepsquare.client.blocking import BlockingClient as BlockingClient
     from deepsquare.client.blocking import BlockingJob as BlockingJob
     from deepsquare.client.client import Client as Client
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ApiError": "errors",
+    "AutoTopUp": "client.auto_topup",
     "BlockingClient": "client.blocking",
     "BlockingJob": "client.blocking",
     "Client": "client.client",

@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -114,6 +114,24 @@ def submit(
             callback=checked(_check_policy),
         ),
     ] = "never",
+    auto_top_up: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CAP",
+            help="Lock more before the job runs dry, up to this many credits in all.",
+            callback=checked(partial(to_wei, field="--auto-top-up")),
+        ),
+    ] = None,
+    top_up_by: Annotated[
+        Literal["client", "grid"],
+        typer.Option(
+            help="Who does that: this command as long as it watches (needs --watch), or the grid on your behalf.",
+        ),
+    ] = "client",
+    allow_uncapped: Annotated[
+        bool,
+        typer.Option("--allow-uncapped", help="Let the grid do it also where it keeps no cap but your allowance."),
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show state changes and output until the end.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -128,6 +146,14 @@ def submit(
 
     if (credits is None) == (time_limit is None) and (credits is not None or max_price is None):
         fail("say how much the job may use: either --credits 5 or --time-limit 10m", EXIT_WRONG_USE)
+    if auto_top_up is not None and top_up_by == "client" and not watch:
+        fail(
+            "--auto-top-up needs --watch: this command tops the job up as long as it watches. Or let the grid do it: "
+            "--top-up-by grid",
+            EXIT_WRONG_USE,
+        )
+    if auto_top_up is None and (top_up_by == "grid" or allow_uncapped):
+        fail("say how much may be added: --auto-top-up CAP", EXIT_WRONG_USE)
     if margin and time_limit is None:
         fail("--margin is a margin on --time-limit: give that too", EXIT_WRONG_USE)
     if key == "":
@@ -138,6 +164,7 @@ def submit(
     labels = {"file": file.name}
 
     async def work() -> int:
+        from deepsquare.client.auto_topup import AutoTopUp
         from deepsquare.client.client import Client
         from deepsquare.client.sbatch import WorkflowRejectedError
         from deepsquare.tasks import short_id
@@ -155,6 +182,9 @@ def submit(
                     labels=labels,
                     key=key,
                     ensure_allowance=ensure_allowance,
+                    auto_top_up=None
+                    if auto_top_up is None
+                    else AutoTopUp(auto_top_up, by=top_up_by, allow_uncapped=allow_uncapped),
                 )
             except WorkflowRejectedError as error:
                 raise with_lines([_problem(text) for text in error.problems], file) from None

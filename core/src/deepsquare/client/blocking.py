@@ -15,6 +15,7 @@ import anyio
 from anyio.from_thread import BlockingPortal
 
 from deepsquare.client.allowance import EnsureAllowance
+from deepsquare.client.auto_topup import AutoTopUp
 from deepsquare.client.client import Client, Job
 from deepsquare.client.funding import Offer
 from deepsquare.client.job import JobInfo
@@ -130,6 +131,7 @@ class BlockingClient:
         labels: Mapping[str, str] | None = None,
         key: str | None = None,
         ensure_allowance: EnsureAllowance = "never",
+        auto_top_up: AutoTopUp | None = None,
     ) -> BlockingJob:
         """Buy one job; see `Client.submit`."""
         job = self._call(
@@ -143,6 +145,7 @@ class BlockingClient:
             labels=labels,
             key=key,
             ensure_allowance=ensure_allowance,
+            auto_top_up=auto_top_up,
         )
         return BlockingJob(self, job)
 
@@ -176,6 +179,10 @@ class BlockingClient:
     ) -> Decimal:
         """Lock more credits for a job; see `Client.top_up`."""
         return self._call(self._client.top_up, job_id, credits=credits, time=time)
+
+    def auto_top_up(self, job_id: str, wanted: AutoTopUp) -> None:
+        """Top a job up from now on, as long as this client is open; see `Client.auto_top_up`."""
+        self._call(self._client.auto_top_up, job_id, wanted)
 
     def cancel(self, job_ids: Iterable[str]) -> None:
         """Ask for the end of jobs; see `Client.cancel`."""
@@ -256,6 +263,10 @@ class BlockingJob:
     def top_up(self, *, credits: Decimal | int | str | None = None, time: timedelta | None = None) -> Decimal:
         """Lock more credits for it, by amount or for a time; see `Client.top_up`."""
         return self._client.top_up(self.id, credits=credits, time=time)
+
+    def auto_top_up(self, wanted: AutoTopUp) -> None:
+        """Top it up from now on, as long as the client is open; see `Client.auto_top_up`."""
+        self._client.auto_top_up(self.id, wanted)
 
     def cancel(self) -> None:
         """Ask for its end."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from deepsquare import contexts
 from deepsquare.chain.errors import ContractError
@@ -18,11 +17,13 @@ from deepsquare.chain.market import Market
 from deepsquare.chain.types import JobDefinition, parse_job_id, to_hex
 from deepsquare.chain.wallet import KEY_VARIABLE
 from deepsquare.chain.watch import JobWatch
-from deepsquare.client.allowance import Allowance, EnsureAllowance, check_policy, parse_policy
-from deepsquare.client.funding import Funding, Offer, check_funds, needs_of, offers
+from deepsquare.client.allowance import Allowance, EnsureAllowance, parse_policy
+from deepsquare.client.auto_topup import AutoTopUp, AutoTopUps
+from deepsquare.client.funding import Funding, Offer, needs_of, offers
 from deepsquare.client.job import JobInfo
 from deepsquare.client.journal import Journal
 from deepsquare.client.logs import LogLine, LogReader
+from deepsquare.client.orders import Order, job_name
 from deepsquare.client.purchases import Purchases, Purpose, digest_of
 from deepsquare.client.sbatch import submit_workflow
 from deepsquare.client.subscriber import Subscriber
@@ -75,6 +76,7 @@ class Client:
         self._watcher: asyncio.Task[None] | None = None
         self._watching: asyncio.Future[None]
         self._purchases: Purchases | None = None
+        self._auto_top_ups: AutoTopUps | None = None
         self._in_flight: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
@@ -92,6 +94,9 @@ class Client:
 
     async def close(self) -> None:
         """Close all connections, when the purchases and top-ups in flight are done; jobs go on running."""
+        if self._auto_top_ups is not None:
+            await self._auto_top_ups.close()
+            self._auto_top_ups = None
         if self._in_flight:
             await asyncio.wait(self._in_flight)
         if self._watcher is not None:
@@ -153,6 +158,7 @@ class Client:
         labels: Mapping[str, str] | None = None,
         key: str | None = None,
         ensure_allowance: EnsureAllowance = "never",
+        auto_top_up: AutoTopUp | None = None,
     ) -> Job:
         """Buy one job, or with a key find the one that was bought before.
 
@@ -162,9 +168,9 @@ class Client:
             workflow: what to run.
             time_limit: how long it may run; the credits for that are locked, what isn't used comes back.
             credits: lock exactly this amount instead.
-            max_price: the most credits that the whole job may lock: nothing is bought when the time limit would cost more at
-                the dearest provider that could get the job. Given alone, all of it is locked, as with `credits`: then the job
-                may run as long as it buys, and what isn't used comes back.
+            max_price: the most credits that the whole job may lock, automatic top-ups included: nothing is bought when the time
+                limit would cost more at the dearest provider that could get the job. Given alone, all of it is locked, as with
+                `credits`: then the job may run as long as it buys, and what isn't used comes back.
             margin_percent: lock so much more than the time limit costs now, so that the job has its whole time also if prices
                 rise before the market fixes its own, at the assignment. If they don't, it may run that much longer.
             name: its public name on chain, at most 32 bytes of UTF-8; a random tag when left out.
@@ -177,6 +183,8 @@ class Client:
                 "exact": the allowance is raised to what this job locks. An amount of credits: it is raised to that amount, so
                 that it lasts for more jobs; it is never raised beyond. Such purchases of this machine take turns; for many jobs
                 at once, give an allowance before (`set_allowance`).
+            auto_top_up: lock more before the job runs dry: by this client as long as it is open, or by the grid. For a job that
+                the key finds, only what the client does begins anew.
 
         Returns:
             The job's handle, as soon as the purchase is in a block.
@@ -194,13 +202,15 @@ class Client:
                 with the same key.
             ConnectionFailedError: the grid can't be reached; nothing was bought.
         """
-        order = _Order(
+        order = Order(
             workflow,
             Funding(time_limit, credits, max_price, margin_percent),
-            _job_name(name),
+            job_name(name),
             labels or {},
             parse_policy(ensure_allowance),
+            auto_top_up,
         )
+        order.delegate_cap(self.market)
         if key == "":
             raise ValueError("key is empty: give the work a name, or leave the key out")
         if key is None:
@@ -209,16 +219,18 @@ class Client:
         async with self.purchases.alone(key):
             record, generation = await self.purchases.known(key, digest)
             if record is not None:
+                self._watch_over(to_hex(record.job_id), auto_top_up)
                 return Job(self, to_hex(record.job_id), from_wei(record.max_cost), adopted=True)
             if name is None and not self.market.extended:
                 order = replace(order, job_name=self.purchases.tag(key, generation))
             return await self._buy(replace(order, purpose=Purpose(key, generation, digest)))
 
-    async def _buy(self, order: _Order) -> Job:
+    async def _buy(self, order: Order) -> Job:
         needs = needs_of(order.workflow)
-        locked = await self._locked(needs, order)
+        locked = await order.locked(needs, self.market, self.account)
         location = await submit_workflow(self.context.sbatch_url, order.workflow.to_dict(), self._wallet)
         job_id = await self._whole(self._pay(order, replace(needs, batch_location_hash=location), locked))
+        self._watch_over(job_id, order.auto_top_up)
         return Job(self, job_id, from_wei(locked))
 
     async def _whole(self, payment: Coroutine[Any, Any, T]) -> T:
@@ -228,18 +240,16 @@ class Client:
         task.add_done_callback(self._in_flight.discard)
         return await asyncio.shield(task)
 
-    async def _pay(self, order: _Order, definition: JobDefinition, locked: int) -> str:
+    async def _pay(self, order: Order, definition: JobDefinition, locked: int) -> str:
         async with self._allowance.ensured(locked, order.ensure_allowance):
-            return await self.purchases.buy(definition, locked, order.job_name, order.labels, order.purpose)
-
-    async def _locked(self, needs: JobDefinition, order: _Order) -> int:
-        providers, balance, allowance = await asyncio.gather(
-            self.market.providers(), self.market.balance_of(self.account), self.market.allowance_of(self.account)
-        )
-        locked = order.price.locked(needs, providers)
-        check_policy(locked, allowance, order.ensure_allowance)
-        check_funds(locked, balance=balance, allowance=allowance if order.ensure_allowance == "never" else locked)
-        return locked
+            return await self.purchases.buy(
+                definition,
+                locked,
+                order.job_name,
+                order.labels,
+                order.purpose,
+                delegate_cap=order.delegate_cap(self.market),
+            )
 
     async def estimate(self, workflow: Workflow, time_limit: timedelta | None = None) -> list[Offer]:
         """What a job would cost at each provider that could get it, the cheapest first; nothing is signed or paid.
@@ -302,6 +312,30 @@ class Client:
             TopUpUnknownError: it was sent, and its answer was lost: look before you add it again.
         """
         return from_wei(await self._whole(self._top_ups.add(parse_job_id(job_id), credits=credits, time=time)))
+
+    async def auto_top_up(self, job_id: str, wanted: AutoTopUp) -> None:
+        """Top up a job of before from now on, as long as this client is open.
+
+        Raises:
+            ValueError: it is to be done by the grid, which the purchase alone can authorise.
+            UnknownJobError: the id is no job's.
+        """
+        if wanted.by == "grid":
+            raise ValueError(
+                'by is "grid", which only a purchase can authorise: say it to submit, or let the client do it'
+            )
+        (info,) = await self.jobs([job_id])
+        self._watch_over(info.id, wanted)
+
+    def _watch_over(self, job_id: str, wanted: AutoTopUp | None) -> None:
+        if wanted is None or wanted.by == "grid":
+            return
+        if self._auto_top_ups is None:
+            self._auto_top_ups = AutoTopUps(
+                self.market, self._top_ups, ensure_watcher=self._ensure_watcher, whole=self._whole
+            )
+            self._subscribers.add(self._auto_top_ups.subscriber)
+        self._auto_top_ups.add(parse_job_id(job_id), wanted)
 
     @property
     def _top_ups(self) -> TopUps:
@@ -482,6 +516,10 @@ class Job:
         """Lock more credits for it, by amount or for a time; see `Client.top_up`."""
         return await self._client.top_up(self.id, credits=credits, time=time)
 
+    async def auto_top_up(self, wanted: AutoTopUp) -> None:
+        """Top it up from now on, as long as the client is open; see `Client.auto_top_up`."""
+        await self._client.auto_top_up(self.id, wanted)
+
     async def cancel(self) -> None:
         """Ask for its end."""
         await self._client.cancel([self.id])
@@ -493,27 +531,6 @@ class Job:
     def logs(self, *, follow: bool = True) -> AsyncIterator[LogLine]:
         """Its output; see `Client.logs`."""
         return self._client.logs(self.id, follow=follow)
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """What `submit` was asked for."""
-
-    workflow: Workflow
-    price: Funding
-    job_name: bytes
-    labels: Mapping[str, str]
-    ensure_allowance: Literal["never", "exact"] | int
-    purpose: Purpose | None = None
-
-
-def _job_name(name: str | None) -> bytes:
-    # What a pipeline calls its jobs is nobody's business on a public chain, unless the user says so.
-    # Short: what is on chain is paid for.
-    raw = (name if name is not None else secrets.token_hex(3)).encode()
-    if len(raw) > 32 or b"\0" in raw:
-        raise ValueError(f"name is {name!r}, but a public job name has at most 32 bytes and no NUL")
-    return raw.ljust(32, b"\0")
 
 
 __all__ = ["Client", "Job", "JobInfo", "LogLine", "sanitize"]
