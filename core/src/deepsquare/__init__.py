@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from deepsquare.client.auto_topup import AutoTopUp as AutoTopUp
     from deepsquare.client.blocking import BlockingClient as BlockingClient
     from deepsquare.client.blocking import BlockingJob as BlockingJob
+    from deepsquare.client.budget import Budget as Budget
+    from deepsquare.client.budget import BudgetError as BudgetError
     from deepsquare.client.client import Client as Client
     from deepsquare.client.client import Job as Job
     from deepsquare.client.funding import FundingError as FundingError
@@ -39,6 +41,8 @@ _HOMES = {
     "AutoTopUp": "client.auto_topup",
     "BlockingClient": "client.blocking",
     "BlockingJob": "client.blocking",
+    "Budget": "client.budget",
+    "BudgetError": "client.budget",
     "Client": "client.client",
     "ConfigError": "errors",
     "ConnectionFailedError": "errors",

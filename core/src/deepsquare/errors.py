@@ -14,6 +14,7 @@
         - ContractError         (deepsquare.chain.errors) the contract refused; one class for each of its errors
     - NoProviderError           (deepsquare.client.funding) no provider of the grid could run the job
     - MaxPriceError             (deepsquare.client.funding) the job would lock more than its max_price
+    - BudgetError               (deepsquare.client.budget) a purchase or top-up would exceed a budget
     - TopUpError                (deepsquare.client.topup) the job can't be given more credits
     - KeyUsedError              the key of a submission stands for another workflow's job
     - UnknownJobError           the grid has no such job

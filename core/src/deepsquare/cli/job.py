@@ -132,6 +132,21 @@ def submit(
         bool,
         typer.Option("--allow-uncapped", help="Let the grid do it also where it keeps no cap but your allowance."),
     ] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CREDITS",
+            help="Buy nothing if all jobs of the same --budget-scope would lock or cost more than this together.",
+            callback=checked(partial(to_wei, field="--budget")),
+        ),
+    ] = None,
+    budget_scope: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Your private name for what shares the budget.")
+    ] = None,
+    when_spent: Annotated[
+        Literal["let_run", "stop"],
+        typer.Option(help="What becomes of running jobs when the budget refuses one."),
+    ] = "let_run",
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show state changes and output until the end.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -154,6 +169,8 @@ def submit(
         )
     if auto_top_up is None and (top_up_by == "grid" or allow_uncapped):
         fail("say how much may be added: --auto-top-up CAP", EXIT_WRONG_USE)
+    if (budget is None) != (not budget_scope):
+        fail("a budget needs an amount and a name: --budget 50 --budget-scope NAME", EXIT_WRONG_USE)
     if margin and time_limit is None:
         fail("--margin is a margin on --time-limit: give that too", EXIT_WRONG_USE)
     if key == "":
@@ -165,6 +182,7 @@ def submit(
 
     async def work() -> int:
         from deepsquare.client.auto_topup import AutoTopUp
+        from deepsquare.client.budget import Budget
         from deepsquare.client.client import Client
         from deepsquare.client.sbatch import WorkflowRejectedError
         from deepsquare.tasks import short_id
@@ -185,6 +203,7 @@ def submit(
                     auto_top_up=None
                     if auto_top_up is None
                     else AutoTopUp(auto_top_up, by=top_up_by, allow_uncapped=allow_uncapped),
+                    budget=None if budget is None else Budget(budget, budget_scope or "", when_spent),
                 )
             except WorkflowRejectedError as error:
                 raise with_lines([_problem(text) for text in error.problems], file) from None

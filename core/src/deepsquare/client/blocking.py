@@ -16,6 +16,7 @@ from anyio.from_thread import BlockingPortal
 
 from deepsquare.client.allowance import EnsureAllowance
 from deepsquare.client.auto_topup import AutoTopUp
+from deepsquare.client.budget import Budget
 from deepsquare.client.client import Client, Job
 from deepsquare.client.funding import Offer
 from deepsquare.client.job import JobInfo
@@ -132,6 +133,7 @@ class BlockingClient:
         key: str | None = None,
         ensure_allowance: EnsureAllowance = "never",
         auto_top_up: AutoTopUp | None = None,
+        budget: Budget | None = None,
     ) -> BlockingJob:
         """Buy one job; see `Client.submit`."""
         job = self._call(
@@ -146,6 +148,7 @@ class BlockingClient:
             key=key,
             ensure_allowance=ensure_allowance,
             auto_top_up=auto_top_up,
+            budget=budget,
         )
         return BlockingJob(self, job)
 
@@ -179,6 +182,10 @@ class BlockingClient:
     ) -> Decimal:
         """Lock more credits for a job; see `Client.top_up`."""
         return self._call(self._client.top_up, job_id, credits=credits, time=time)
+
+    def spent(self, scope: str) -> Decimal:
+        """The credits that the jobs of a budget have locked or were billed; see `Client.spent`."""
+        return self._call(self._client.spent, scope)
 
     def auto_top_up(self, job_id: str, wanted: AutoTopUp) -> None:
         """Top a job up from now on, as long as this client is open; see `Client.auto_top_up`."""

@@ -19,6 +19,7 @@ from deepsquare.chain.wallet import KEY_VARIABLE
 from deepsquare.chain.watch import JobWatch
 from deepsquare.client.allowance import Allowance, EnsureAllowance, parse_policy
 from deepsquare.client.auto_topup import AutoTopUp, AutoTopUps
+from deepsquare.client.budget import Budget, Budgets
 from deepsquare.client.funding import Funding, Offer, needs_of, offers
 from deepsquare.client.job import JobInfo
 from deepsquare.client.journal import Journal
@@ -159,6 +160,7 @@ class Client:
         key: str | None = None,
         ensure_allowance: EnsureAllowance = "never",
         auto_top_up: AutoTopUp | None = None,
+        budget: Budget | None = None,
     ) -> Job:
         """Buy one job, or with a key find the one that was bought before.
 
@@ -185,6 +187,7 @@ class Client:
                 at once, give an allowance before (`set_allowance`).
             auto_top_up: lock more before the job runs dry: by this client as long as it is open, or by the grid. For a job that
                 the key finds, only what the client does begins anew.
+            budget: what all jobs of its scope may cost together; this one's top-ups count too, and what the grid may add.
 
         Returns:
             The job's handle, as soon as the purchase is in a block.
@@ -195,6 +198,7 @@ class Client:
             NoProviderError: no provider could run it; nothing was bought.
             MaxPriceError: it would lock more than `max_price`; nothing was bought.
             FundingError: balance or allowance too low; nothing was bought.
+            BudgetError: the budget has not so much left; nothing was bought.
             WorkflowRejectedError: the sbatch API found the workflow invalid; nothing was bought.
             ContractError: the contract refused; nothing was bought.
             KeyUsedError: the job under the key was bought for another workflow; nothing was bought.
@@ -209,6 +213,7 @@ class Client:
             labels or {},
             parse_policy(ensure_allowance),
             auto_top_up,
+            budget,
         )
         order.delegate_cap(self.market)
         if key == "":
@@ -219,6 +224,7 @@ class Client:
         async with self.purchases.alone(key):
             record, generation = await self.purchases.known(key, digest)
             if record is not None:
+                await self._budgets.adopt(budget, record)
                 self._watch_over(to_hex(record.job_id), auto_top_up)
                 return Job(self, to_hex(record.job_id), from_wei(record.max_cost), adopted=True)
             if name is None and not self.market.extended:
@@ -241,14 +247,20 @@ class Client:
         return await asyncio.shield(task)
 
     async def _pay(self, order: Order, definition: JobDefinition, locked: int) -> str:
-        async with self._allowance.ensured(locked, order.ensure_allowance):
+        delegate_cap = order.delegate_cap(self.market)
+        # What the grid may add, nobody asks for once more.
+        whole, location = locked + (delegate_cap or 0), definition.batch_location_hash
+        async with (
+            self._budgets.reserved(order.budget, whole, location=location),
+            self._allowance.ensured(locked, order.ensure_allowance),
+        ):
             return await self.purchases.buy(
                 definition,
                 locked,
                 order.job_name,
                 order.labels,
                 order.purpose,
-                delegate_cap=order.delegate_cap(self.market),
+                delegate_cap=delegate_cap,
             )
 
     async def estimate(self, workflow: Workflow, time_limit: timedelta | None = None) -> list[Offer]:
@@ -308,6 +320,7 @@ class Client:
             UnknownJobError: the id is no job's.
             TopUpError: the job is another customer's, waits for a provider, or has ended; nothing was locked.
             FundingError: balance or allowance too low; nothing was locked.
+            BudgetError: the job's budget has not so much left; nothing was locked.
             ContractError: the contract refused; nothing was locked.
             TopUpUnknownError: it was sent, and its answer was lost: look before you add it again.
         """
@@ -339,7 +352,17 @@ class Client:
 
     @property
     def _top_ups(self) -> TopUps:
-        return TopUps(self.market, self._journal, context=self.context.name, lock_folder=contexts.home() / "locks")
+        return TopUps(
+            self.market, self._journal, self._budgets, context=self.context.name, lock_folder=contexts.home() / "locks"
+        )
+
+    async def spent(self, scope: str) -> Decimal:
+        """The credits that the jobs of a budget have locked, as long as they are hot, or were billed."""
+        return from_wei(await self._budgets.spent(scope))
+
+    @property
+    def _budgets(self) -> Budgets:
+        return Budgets(self.market, self._journal, context=self.context.name, customer=self.account)
 
     # ------------------------------------------------------------------ looking
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,30 @@ _CHANGES = (
             carried_out INTEGER NOT NULL DEFAULT 0
         ) STRICT""",
         "CREATE INDEX top_ups_of_job ON top_ups (context, customer, job_id)",
+    ),
+    (
+        """CREATE TABLE budgets (
+            context TEXT NOT NULL,
+            customer TEXT NOT NULL,
+            scope TEXT NOT NULL,
+            credits TEXT NOT NULL,            -- wei
+            when_spent TEXT NOT NULL,
+            PRIMARY KEY (context, customer, scope)
+        ) STRICT""",
+        """CREATE TABLE budget_charges (
+            number INTEGER PRIMARY KEY,
+            context TEXT NOT NULL,
+            customer TEXT NOT NULL,
+            scope TEXT NOT NULL,
+            location_hash TEXT,               -- of a purchase
+            job_id TEXT,                      -- once it is known
+            top_up INTEGER,                   -- the number of a top-up
+            amount TEXT NOT NULL,             -- wei
+            created_at REAL NOT NULL,
+            settled INTEGER NOT NULL DEFAULT 0 -- whether the job has ended, and the amount is its bill
+        ) STRICT""",
+        "CREATE INDEX budget_charges_of_scope ON budget_charges (context, customer, scope)",
+        "CREATE INDEX budget_charges_of_job ON budget_charges (job_id)",
     ),
 )
 
@@ -111,6 +136,17 @@ class Journal:
 
     def _version(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing of what is changed, and nobody changes anything meanwhile."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Close the file."""
@@ -223,8 +259,10 @@ class Journal:
         self._db.execute("UPDATE top_ups SET carried_out = 1 WHERE number = ?", (number,))
 
     def forget_top_up(self, number: int) -> None:
-        """Note that nothing was locked, and never will be."""
-        self._db.execute("DELETE FROM top_ups WHERE number = ?", (number,))
+        """Note that nothing was locked, and never will be: it counts against no budget."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM top_ups WHERE number = ?", (number,))
+            db.execute("DELETE FROM budget_charges WHERE top_up = ?", (number,))
 
     def open_top_ups(self, context: str, customer: str, job_id: str) -> list[OpenTopUp]:
         """The top-ups of a job whose end is not known, oldest first."""

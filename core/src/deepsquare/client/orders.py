@@ -17,6 +17,7 @@ from deepsquare.credits import from_wei, to_wei
 if TYPE_CHECKING:
     from deepsquare.chain.market import Market
     from deepsquare.client.auto_topup import AutoTopUp
+    from deepsquare.client.budget import Budget
     from deepsquare.workflow import Workflow
 
 
@@ -30,6 +31,7 @@ class Order:
     labels: Mapping[str, str]
     ensure_allowance: Literal["never", "exact"] | int
     auto_top_up: AutoTopUp | None = None
+    budget: Budget | None = None
     purpose: Purpose | None = None
 
     async def locked(self, needs: JobDefinition, market: Market, customer: str) -> int:
@@ -45,7 +47,7 @@ class Order:
             market.providers(), market.balance_of(customer), market.allowance_of(customer)
         )
         locked = self.price.locked(needs, providers)
-        self._check_whole(locked, market)
+        self._check_whole(locked)
         check_policy(locked, allowance, self.ensure_allowance)
         check_funds(locked, balance=balance, allowance=allowance if self.ensure_allowance == "never" else locked)
         return locked
@@ -54,16 +56,24 @@ class Order:
         """What the meta-scheduler may add to the job, in wei; None if it may not.
 
         Raises:
-            ValueError: the market can't keep the cap, and that is not allowed.
+            ValueError: the market can't keep the cap, and that is not allowed, or other bounds depend on it.
         """
-        return None if self.auto_top_up is None else self.auto_top_up.delegate_cap(capped=market.extended)
+        if self.auto_top_up is None:
+            return None
+        cap = self.auto_top_up.delegate_cap(capped=market.extended)
+        if cap == UNLIMITED:
+            for said, field in ((self.price.max_price, "max_price"), (self.budget, "budget")):
+                if said is not None:
+                    raise ValueError(
+                        f"{field} can't be kept: this market's meta-scheduler adds as much as your allowance. Let the client top "
+                        'the job up (by="client")'
+                    )
+        return cap
 
-    def _check_whole(self, locked: int, market: Market) -> None:
+    def _check_whole(self, locked: int) -> None:
         """Whether what is locked and what may be added later stay within `max_price`."""
         if self.auto_top_up is None or self.price.max_price is None:
             return
-        if self.delegate_cap(market) == UNLIMITED:
-            raise ValueError("max_price can't be kept: this market's meta-scheduler adds as much as your allowance")
         most = to_wei(self.price.max_price, field="max_price")
         added = self.auto_top_up.cap_wei
         if locked + added > most:

@@ -25,6 +25,7 @@ from deepsquare.errors import DeepSquareError, TransactionError, UnknownJobError
 
 if TYPE_CHECKING:
     from deepsquare.chain.market import Market
+    from deepsquare.client.budget import Budgets
     from deepsquare.client.journal import Journal
 
 
@@ -53,9 +54,9 @@ class TopUpUnknownError(TransactionError):
 class TopUps:
     """The top-ups of one customer on one market."""
 
-    def __init__(self, market: Market, journal: Journal, *, context: str, lock_folder: Path) -> None:
+    def __init__(self, market: Market, journal: Journal, budgets: Budgets, *, context: str, lock_folder: Path) -> None:
         """`context` is the grid's name in the journal."""
-        self._market, self._journal, self._lock_folder = market, journal, lock_folder
+        self._market, self._journal, self._budgets, self._lock_folder = market, journal, budgets, lock_folder
         self._owner = (context, market.account)
 
     async def add(
@@ -68,6 +69,7 @@ class TopUps:
             UnknownJobError: there is no such job.
             TopUpError: it is another customer's, no provider has it yet, or it has ended.
             FundingError: balance or allowance too low.
+            BudgetError: the job's budget has not so much left.
             ContractError: the contract refused.
             TopUpUnknownError: it was sent, and its answer was lost.
         """
@@ -153,6 +155,7 @@ class TopUps:
             signed.append(sent)
 
         try:
+            await self._budgets.reserve_top_up(record.job_id, amount, top_up=number)
             await self._market.top_up_job(record.job_id, amount, before_send=journal)
         except Exception as error:
             if not signed or _is_refusal(error):
