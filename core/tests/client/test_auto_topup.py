@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import subprocess
 import sys
 from datetime import timedelta
 from decimal import Decimal
@@ -133,6 +132,7 @@ async def main():
         wanted = AutoTopUp(cap=sys.argv[2], slice=timedelta(minutes=2))
         await client.auto_top_up(sys.argv[1], wanted)
         await client._auto_top_ups.close()
+        print("ready", flush=True)
         sys.stdin.read()
         for _ in range(3):
             await client._auto_top_ups.look()
@@ -145,15 +145,18 @@ asyncio.run(main())
 async def test_of_many_watchers_one_tops_up(parties: Parties, client: Client, cap: str, added: Decimal) -> None:
     job = await bought(parties, client, cap=cap)
     await pass_time(client, 181)
-    root = Path(__file__).resolve().parents[3]
+    pipe = asyncio.subprocess.PIPE
     others = [
-        asyncio.to_thread(
-            subprocess.run, [sys.executable, "-c", ANOTHER, job.id, cap], cwd=root, input=b"", capture_output=True
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", ANOTHER, job.id, cap, stdin=pipe, stdout=pipe, stderr=pipe
         )
         for _ in range(3)
     ]
-    ended = await asyncio.gather(*others, look(client))
-    assert [process.returncode for process in ended[:3]] == [0, 0, 0], [process.stderr for process in ended[:3]]
+    for process in others:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+    ended = await asyncio.gather(*(process.communicate(b"") for process in others), look(client))
+    assert [process.returncode for process in others] == [0, 0, 0], ended
     assert await minutes(job) == 5 + added
 
 
