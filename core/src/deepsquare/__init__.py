@@ -11,14 +11,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deepsquare.chain.errors import ContractError as ContractError
     from deepsquare.chain.types import JobStatus as JobStatus
+    from deepsquare.client.auto_topup import AutoTopUp as AutoTopUp
     from deepsquare.client.blocking import BlockingClient as BlockingClient
     from deepsquare.client.blocking import BlockingJob as BlockingJob
+    from deepsquare.client.budget import Budget as Budget
+    from deepsquare.client.budget import BudgetError as BudgetError
     from deepsquare.client.client import Client as Client
     from deepsquare.client.client import Job as Job
     from deepsquare.client.funding import FundingError as FundingError
+    from deepsquare.client.funding import MaxPriceError as MaxPriceError
     from deepsquare.client.funding import NoProviderError as NoProviderError
+    from deepsquare.client.funding import Offer as Offer
     from deepsquare.client.job import JobInfo as JobInfo
     from deepsquare.client.logs import LogLine as LogLine
+    from deepsquare.client.topup import TopUpError as TopUpError
+    from deepsquare.client.topup import TopUpUnknownError as TopUpUnknownError
     from deepsquare.errors import ApiError as ApiError
     from deepsquare.errors import ConfigError as ConfigError
     from deepsquare.errors import ConnectionFailedError as ConnectionFailedError
@@ -31,8 +38,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ApiError": "errors",
+    "AutoTopUp": "client.auto_topup",
     "BlockingClient": "client.blocking",
     "BlockingJob": "client.blocking",
+    "Budget": "client.budget",
+    "BudgetError": "client.budget",
     "Client": "client.client",
     "ConfigError": "errors",
     "ConnectionFailedError": "errors",
@@ -43,8 +53,12 @@ _HOMES = {
     "JobInfo": "client.job",
     "JobStatus": "chain.types",
     "LogLine": "client.logs",
+    "MaxPriceError": "client.funding",
     "NoProviderError": "client.funding",
+    "Offer": "client.funding",
     "PurchaseUnknownError": "errors",
+    "TopUpError": "client.topup",
+    "TopUpUnknownError": "client.topup",
     "TransactionError": "errors",
     "UnknownJobError": "errors",
     "Workflow": "workflow",

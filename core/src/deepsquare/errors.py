@@ -9,8 +9,13 @@
     - ConnectionFailedError     a service or the chain can't be reached, after retries
     - ApiError                  a service answered with an error
     - TransactionError          a transaction was not carried out
+        - TopUpUnknownError     (deepsquare.client.topup) a job may or may not have got more credits
         - PurchaseUnknownError  a job may or may not have been bought
         - ContractError         (deepsquare.chain.errors) the contract refused; one class for each of its errors
+    - NoProviderError           (deepsquare.client.funding) no provider of the grid could run the job
+    - MaxPriceError             (deepsquare.client.funding) the job would lock more than its max_price
+    - BudgetError               (deepsquare.client.budget) a purchase or top-up would exceed a budget
+    - TopUpError                (deepsquare.client.topup) the job can't be given more credits
     - KeyUsedError              the key of a submission stands for another workflow's job
     - UnknownJobError           the grid has no such job
     - GridError                 (operators) a service of the grid can't start or go on

@@ -50,6 +50,8 @@ AWAY = ConnectionFailedError("the chain can't be reached")
 class FakeMarket:
     """A market that signs, and then does what the test says."""
 
+    extended = True
+
     def __init__(
         self, outcome: BaseException | None, settled: bytes | BaseException = AWAY, *, is_on_chain: bool = False
     ):
@@ -68,7 +70,7 @@ class FakeMarket:
         return 10**18
 
     async def request_job(
-        self, definition: Any, locked: int, name: bytes, *, before_send: Callable[[Sent], None]
+        self, definition: Any, locked: int, name: bytes, *, before_send: Callable[[Sent], None], **_: Any
     ) -> bytes:
         self.location = definition.batch_location_hash
         if self.signs:

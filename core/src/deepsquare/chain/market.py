@@ -237,6 +237,10 @@ class Market(Contracts):
         """Give `amount` wei of the own credits to another account."""
         await self.transact("Credit", "transfer", to, amount, before_send=before_send)
 
+    async def increase_allowance(self, amount: int) -> None:
+        """Allow the market to take `amount` wei more than it may take when the transaction is carried out."""
+        await self.transact("Credit", "increaseAllowance", self.address("MetaScheduler"), amount)
+
     async def request_job(
         self,
         definition: JobDefinition,
@@ -314,8 +318,7 @@ class Market(Contracts):
             UnminedError: it is in no block yet.
             TransactionError: the node will not take it, and has not carried it out.
         """
-        await self._signer().resend(sent)
-        return self._requested(await self._signer().wait(sent))
+        return self._requested(await self.settle(sent))
 
     def _requested(self, receipt: dict[str, Any]) -> bytes:
         created = self.events(receipt, "MetaScheduler", "NewJobRequestEvent")
@@ -327,9 +330,16 @@ class Market(Contracts):
         """Ask for the end of an own job."""
         await self.transact("MetaScheduler", "cancelJob", job_id)
 
-    async def top_up_job(self, job_id: bytes, amount: int) -> None:
-        """Lock `amount` wei more for a job that has not ended; they buy more time."""
-        await self.transact("MetaScheduler", "topUpJob", job_id, amount)
+    async def top_up_job(
+        self, job_id: bytes, amount: int, *, before_send: Callable[[Sent], None] | None = None
+    ) -> None:
+        """Lock `amount` wei more for a job that has not ended; they buy more time. See `Sender.transact`."""
+        await self.transact("MetaScheduler", "topUpJob", job_id, amount, before_send=before_send)
+
+    async def settle(self, sent: Sent) -> dict[str, Any]:
+        """The receipt of a transaction that was sent before, sent once more if need be; errors as `settle_request`."""
+        await self._signer().resend(sent)
+        return await self._signer().wait(sent)
 
     # ------------------------------------------------------------------ what the meta-scheduler does
 

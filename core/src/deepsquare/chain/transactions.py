@@ -158,7 +158,7 @@ class Sender:
         except RpcError as error:
             raise self._explain(error) from None
         fees = self._checked(await self._fees())
-        fields = {
+        fields: dict[str, Any] = {
             "data": data,
             "value": 0,
             # What isn't used is not paid. By chance, so that two machines which do the same at once don't sign the same

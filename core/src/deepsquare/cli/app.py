@@ -110,6 +110,7 @@ def add_commands() -> None:
         credit,
         demo,
         doctor,
+        estimate,
         grid,
         init,
         job,
@@ -121,6 +122,7 @@ def add_commands() -> None:
     app.add_typer(job.app, name="job")
     app.command("init")(init.init)
     app.command("submit")(job.submit)
+    app.command("estimate")(estimate.estimate)
     app.command("cost")(cost.cost)
     app.add_typer(allowance.app, name="allowance")
     app.add_typer(workflow.app, name="workflow")

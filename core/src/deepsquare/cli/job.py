@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -27,10 +27,15 @@ _PLACE = re.compile(r"([A-Za-z_]\w*(?:\.\w+|\[\d+\])*): ")
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
-def _duration(text: str) -> timedelta:
+def duration(text: str, field: str = "--time-limit") -> timedelta:
+    """A time as people write it.
+
+    Raises:
+        ValueError: it is none.
+    """
     match = _DURATION.fullmatch(text)
     if not text or match is None or not any(match.groups()):
-        raise ValueError(f"--time-limit is {text!r}; write for example 30s, 10m or 1h30m")
+        raise ValueError(f"{field} is {text!r}; write for example 30s, 10m or 1h30m")
     hours, minutes, seconds = (int(group or 0) for group in match.groups())
     return timedelta(hours=hours, minutes=minutes, seconds=seconds)
 
@@ -39,6 +44,15 @@ def _check_id(text: str) -> None:
     from deepsquare.chain.types import parse_job_id
 
     parse_job_id(text)
+
+
+def _check_policy(text: str) -> None:
+    if text not in ("never", "exact"):
+        to_wei(text, field="--ensure-allowance")
+
+
+def _time_more(text: str) -> timedelta:
+    return duration(text, "--time")
 
 
 JobId = Annotated[
@@ -64,9 +78,26 @@ def submit(
         typer.Option(
             metavar="TIME",
             help="Lock what this much time costs instead: 30s, 10m, 1h30m.",
-            callback=checked(_duration),
+            callback=checked(duration),
         ),
     ] = None,
+    max_price: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CREDITS",
+            help="The most that the job may lock: buy nothing if the time limit costs more. Alone: lock all of it.",
+            callback=checked(partial(to_wei, field="--max-price")),
+        ),
+    ] = None,
+    margin: Annotated[
+        int,
+        typer.Option(
+            metavar="PERCENT",
+            help="Lock so much more than the time limit costs now, in case prices rise before the job has its provider.",
+            min=0,
+            max=1000,
+        ),
+    ] = 0,
     name: Annotated[str | None, typer.Option(help="A public name on chain; a random tag when left out.")] = None,
     key: Annotated[
         str | None,
@@ -75,6 +106,47 @@ def submit(
             "one only if there is none or it failed."
         ),
     ] = None,
+    ensure_allowance: Annotated[
+        str,
+        typer.Option(
+            metavar="never|exact|CREDITS",
+            help="Raise the allowance if it is too low: never, to what this job locks, or to an amount.",
+            callback=checked(_check_policy),
+        ),
+    ] = "never",
+    auto_top_up: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CAP",
+            help="Lock more before the job runs dry, up to this many credits in all.",
+            callback=checked(partial(to_wei, field="--auto-top-up")),
+        ),
+    ] = None,
+    top_up_by: Annotated[
+        Literal["client", "grid"],
+        typer.Option(
+            help="Who does that: this command as long as it watches (needs --watch), or the grid on your behalf.",
+        ),
+    ] = "client",
+    allow_uncapped: Annotated[
+        bool,
+        typer.Option("--allow-uncapped", help="Let the grid do it also where it keeps no cap but your allowance."),
+    ] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CREDITS",
+            help="Buy nothing if all jobs of the same --budget-scope would lock or cost more than this together.",
+            callback=checked(partial(to_wei, field="--budget")),
+        ),
+    ] = None,
+    budget_scope: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Your private name for what shares the budget.")
+    ] = None,
+    when_spent: Annotated[
+        Literal["let_run", "stop"],
+        typer.Option(help="What becomes of running jobs when the budget refuses one."),
+    ] = "let_run",
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show state changes and output until the end.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -87,16 +159,30 @@ def submit(
     """
     from deepsquare.workflow import load
 
-    if (credits is None) == (time_limit is None):
+    if (credits is None) == (time_limit is None) and (credits is not None or max_price is None):
         fail("say how much the job may use: either --credits 5 or --time-limit 10m", EXIT_WRONG_USE)
+    if auto_top_up is not None and top_up_by == "client" and not watch:
+        fail(
+            "--auto-top-up needs --watch: this command tops the job up as long as it watches. Or let the grid do it: "
+            "--top-up-by grid",
+            EXIT_WRONG_USE,
+        )
+    if auto_top_up is None and (top_up_by == "grid" or allow_uncapped):
+        fail("say how much may be added: --auto-top-up CAP", EXIT_WRONG_USE)
+    if (budget is None) != (not budget_scope):
+        fail("a budget needs an amount and a name: --budget 50 --budget-scope NAME", EXIT_WRONG_USE)
+    if margin and time_limit is None:
+        fail("--margin is a margin on --time-limit: give that too", EXIT_WRONG_USE)
     if key == "":
         fail("--key is empty: give the work a name, or leave the option out", EXIT_WRONG_USE)
     workflow = load(file)
-    limit = None if time_limit is None else _duration(time_limit)
+    limit = None if time_limit is None else duration(time_limit)
 
     labels = {"file": file.name}
 
     async def work() -> int:
+        from deepsquare.client.auto_topup import AutoTopUp
+        from deepsquare.client.budget import Budget
         from deepsquare.client.client import Client
         from deepsquare.client.sbatch import WorkflowRejectedError
         from deepsquare.tasks import short_id
@@ -105,7 +191,19 @@ def submit(
         async with Client() as client:
             try:
                 job = await client.submit(
-                    workflow, credits=credits, time_limit=limit, name=name, labels=labels, key=key
+                    workflow,
+                    credits=credits,
+                    time_limit=limit,
+                    max_price=max_price,
+                    margin_percent=margin,
+                    name=name,
+                    labels=labels,
+                    key=key,
+                    ensure_allowance=ensure_allowance,
+                    auto_top_up=None
+                    if auto_top_up is None
+                    else AutoTopUp(auto_top_up, by=top_up_by, allow_uncapped=allow_uncapped),
+                    budget=None if budget is None else Budget(budget, budget_scope or "", when_spent),
                 )
             except WorkflowRejectedError as error:
                 raise with_lines([_problem(text) for text in error.problems], file) from None
@@ -280,3 +378,37 @@ def cancel(
         client.cancel(ids)
         for info in client.jobs(ids):
             print(f"{info.id} {info.status.name}{' (cancelling)' if info.status.is_hot else ''}")
+
+
+@app.command("top-up")
+def top_up(
+    job_id: JobId,
+    credits: Annotated[
+        str | None,
+        typer.Option(
+            help="Lock this many credits more, at least a minute's worth.",
+            callback=checked(partial(to_wei, field="--credits")),
+        ),
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Lock what this much time costs: 10m, 1h30m.", callback=checked(_time_more)),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Give a job that a provider has more credits, so that it may run longer; what it doesn't use comes back.
+
+    Example: deepsquare job top-up 0x2a --time 10m
+    """
+    from deepsquare.client.blocking import BlockingClient
+
+    if (credits is None) == (time is None):
+        fail("say how much more the job may use: either --credits 2 or --time 10m", EXIT_WRONG_USE)
+    with BlockingClient() as client:
+        job = client.job(job_id)
+        added = job.top_up(credits=credits, time=None if time is None else _time_more(time))
+        info = job.info()
+    if as_json:
+        print_json({"id": info.id, "added": added, "locked": info.locked})
+    else:
+        print(f"{added:f} credits more, {info.locked:f} locked in all")

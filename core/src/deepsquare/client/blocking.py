@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import anyio
 from anyio.from_thread import BlockingPortal
 
+from deepsquare.client.allowance import EnsureAllowance
+from deepsquare.client.auto_topup import AutoTopUp
+from deepsquare.client.budget import Budget
 from deepsquare.client.client import Client, Job
+from deepsquare.client.funding import Offer
 from deepsquare.client.job import JobInfo
 from deepsquare.client.logs import LogLine
 from deepsquare.errors import ConfigError
@@ -126,15 +130,35 @@ class BlockingClient:
         *,
         time_limit: timedelta | None = None,
         credits: Decimal | int | str | None = None,
+        max_price: Decimal | int | str | None = None,
+        margin_percent: int = 0,
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
         key: str | None = None,
+        ensure_allowance: EnsureAllowance = "never",
+        auto_top_up: AutoTopUp | None = None,
+        budget: Budget | None = None,
     ) -> BlockingJob:
         """Buy one job; see `Client.submit`."""
         job = self._call(
-            self._client.submit, workflow, time_limit=time_limit, credits=credits, name=name, labels=labels, key=key
+            self._client.submit,
+            workflow,
+            time_limit=time_limit,
+            credits=credits,
+            max_price=max_price,
+            margin_percent=margin_percent,
+            name=name,
+            labels=labels,
+            key=key,
+            ensure_allowance=ensure_allowance,
+            auto_top_up=auto_top_up,
+            budget=budget,
         )
         return BlockingJob(self, job)
+
+    def estimate(self, workflow: Workflow, time_limit: timedelta | None = None) -> list[Offer]:
+        """What a job would cost at each provider that could get it; see `Client.estimate`."""
+        return self._call(self._client.estimate, workflow, time_limit)
 
     def job(self, job_id: str) -> BlockingJob:
         """The handle of a job by its id."""
@@ -157,6 +181,20 @@ class BlockingClient:
         """Yield how each job stands until all are at their end; see `Client.watch`."""
         return self._iterate(self._client.watch(job_ids))
 
+    def top_up(
+        self, job_id: str, *, credits: Decimal | int | str | None = None, time: timedelta | None = None
+    ) -> Decimal:
+        """Lock more credits for a job; see `Client.top_up`."""
+        return self._call(self._client.top_up, job_id, credits=credits, time=time)
+
+    def spent(self, scope: str) -> Decimal:
+        """The credits that the jobs of a budget have locked or were billed; see `Client.spent`."""
+        return self._call(self._client.spent, scope)
+
+    def auto_top_up(self, job_id: str, wanted: AutoTopUp) -> None:
+        """Top a job up from now on, as long as this client is open; see `Client.auto_top_up`."""
+        self._call(self._client.auto_top_up, job_id, wanted)
+
     def cancel(self, job_ids: Iterable[str]) -> None:
         """Ask for the end of jobs; see `Client.cancel`."""
         self._call(self._client.cancel, list(job_ids))
@@ -176,6 +214,14 @@ class BlockingClient:
     def set_allowance(self, credits: Decimal | int | str) -> None:
         """Let the market lock up to this amount of the own credits from now on."""
         self._call(self._client.set_allowance, credits)
+
+    def raise_allowance(self, credits: Decimal | int | str) -> None:
+        """Let the market lock this amount more than it may at the moment."""
+        self._call(self._client.raise_allowance, credits)
+
+    def revoke_allowance(self) -> None:
+        """Let the market lock no more of the own credits."""
+        self._call(self._client.revoke_allowance)
 
     def _iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
         end = object()
@@ -224,6 +270,14 @@ class BlockingJob:
     def wait(self) -> JobInfo:
         """How the job stands at its end."""
         return self._client._call(self._job.wait)
+
+    def top_up(self, *, credits: Decimal | int | str | None = None, time: timedelta | None = None) -> Decimal:
+        """Lock more credits for it, by amount or for a time; see `Client.top_up`."""
+        return self._client.top_up(self.id, credits=credits, time=time)
+
+    def auto_top_up(self, wanted: AutoTopUp) -> None:
+        """Top it up from now on, as long as the client is open; see `Client.auto_top_up`."""
+        self._client.auto_top_up(self.id, wanted)
 
     def cancel(self) -> None:
         """Ask for its end."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from deepsquare import contexts
 from deepsquare.chain.errors import ContractError
@@ -18,13 +17,20 @@ from deepsquare.chain.market import Market
 from deepsquare.chain.types import JobDefinition, parse_job_id, to_hex
 from deepsquare.chain.wallet import KEY_VARIABLE
 from deepsquare.chain.watch import JobWatch
-from deepsquare.client import funding
+from deepsquare.client.allowance import Allowance, EnsureAllowance, parse_policy
+from deepsquare.client.auto_topup import AutoTopUp, AutoTopUps
+from deepsquare.client.budget import Budget, Budgets
+from deepsquare.client.funding import Funding, Offer, needs_of, offers
+from deepsquare.client.handle import Job
 from deepsquare.client.job import JobInfo
 from deepsquare.client.journal import Journal
 from deepsquare.client.logs import LogLine, LogReader
+from deepsquare.client.orders import Order, job_name
 from deepsquare.client.purchases import Purchases, Purpose, digest_of
 from deepsquare.client.sbatch import submit_workflow
+from deepsquare.client.subscriber import Subscriber
 from deepsquare.client.text import sanitize
+from deepsquare.client.topup import TopUps
 from deepsquare.credits import from_wei, to_wei
 from deepsquare.errors import (
     ConfigError,
@@ -37,9 +43,9 @@ if TYPE_CHECKING:
 
 # Enough signatures and transactions in flight to keep the node busy, few enough to be no burden for a public one.
 _CANCELS_AT_ONCE = 16
-_SILENCE_SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Client:
@@ -68,11 +74,12 @@ class Client:
         self._market: Market | None = None
         self._journal = Journal(contexts.home() / "journal.db")
         self._logs = LogReader(self.context.logger_grpc, self._wallet)
-        self._subscribers: set[_Subscriber] = set()
+        self._subscribers: set[Subscriber] = set()
         self._watcher: asyncio.Task[None] | None = None
         self._watching: asyncio.Future[None]
         self._purchases: Purchases | None = None
-        self._in_flight: set[asyncio.Task[str]] = set()
+        self._auto_top_ups: AutoTopUps | None = None
+        self._in_flight: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
         self._market = await Market.open(
@@ -89,7 +96,10 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close all connections, when the purchases in flight are done; jobs go on running."""
+        """Close all connections, when the purchases and top-ups in flight are done; jobs go on running."""
+        if self._auto_top_ups is not None:
+            await self._auto_top_ups.close()
+            self._auto_top_ups = None
         if self._in_flight:
             await asyncio.wait(self._in_flight)
         if self._watcher is not None:
@@ -145,9 +155,14 @@ class Client:
         *,
         time_limit: timedelta | None = None,
         credits: Decimal | int | str | None = None,
+        max_price: Decimal | int | str | None = None,
+        margin_percent: int = 0,
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
         key: str | None = None,
+        ensure_allowance: EnsureAllowance = "never",
+        auto_top_up: AutoTopUp | None = None,
+        budget: Budget | None = None,
     ) -> Job:
         """Buy one job, or with a key find the one that was bought before.
 
@@ -157,20 +172,35 @@ class Client:
             workflow: what to run.
             time_limit: how long it may run; the credits for that are locked, what isn't used comes back.
             credits: lock exactly this amount instead.
+            max_price: the most credits that the whole job may lock, automatic top-ups included: nothing is bought when the time
+                limit would cost more at the dearest provider that could get the job. Given alone, all of it is locked, as with
+                `credits`: then the job may run as long as it buys, and what isn't used comes back.
+            margin_percent: lock so much more than the time limit costs now, so that the job has its whole time also if prices
+                rise before the market fixes its own, at the assignment. If they don't, it may run that much longer.
             name: its public name on chain, at most 32 bytes of UTF-8; a random tag when left out.
             labels: names of yours for it, kept on this machine only.
             key: your name for the piece of work. As long as the last job under it is hot, or has finished and was not delivered
                 (see `Job.deliver`), that one is returned and nothing is bought, whatever was cut off in between and whichever
                 machine it was. After a job that failed, was cancelled or was delivered, the key buys anew. It is private: on
                 chain stands what only your wallet can make of it.
+            ensure_allowance: what happens when the market may take less than the job locks. "never": nothing is bought.
+                "exact": the allowance is raised to what this job locks. An amount of credits: it is raised to that amount, so
+                that it lasts for more jobs; it is never raised beyond. Such purchases of this machine take turns; for many jobs
+                at once, give an allowance before (`set_allowance`).
+            auto_top_up: lock more before the job runs dry: by this client as long as it is open, or by the grid. For a job that
+                the key finds, only what the client does begins anew.
+            budget: what all jobs of its scope may cost together; this one's top-ups count too, and what the grid may add.
 
         Returns:
             The job's handle, as soon as the purchase is in a block.
 
         Raises:
-            ValueError: neither or both of `time_limit` and `credits`, one that is out of range, or an empty key.
+            ValueError: `time_limit`, `credits` and `max_price` are all missing or contradict each other, one is out of range, or
+                the key is empty.
             NoProviderError: no provider could run it; nothing was bought.
+            MaxPriceError: it would lock more than `max_price`; nothing was bought.
             FundingError: balance or allowance too low; nothing was bought.
+            BudgetError: the budget has not so much left; nothing was bought.
             WorkflowRejectedError: the sbatch API found the workflow invalid; nothing was bought.
             ContractError: the contract refused; nothing was bought.
             KeyUsedError: the job under the key was bought for another workflow; nothing was bought.
@@ -178,64 +208,72 @@ class Client:
                 with the same key.
             ConnectionFailedError: the grid can't be reached; nothing was bought.
         """
-        if (time_limit is None) == (credits is None):
-            raise ValueError("give either time_limit or credits: how long the job may run, or what it may cost")
-        job_name = _job_name(name)
+        order = Order(
+            workflow,
+            Funding(time_limit, credits, max_price, margin_percent),
+            job_name(name),
+            labels or {},
+            parse_policy(ensure_allowance),
+            auto_top_up,
+            budget,
+        )
+        order.delegate_cap(self.market)
         if key == "":
             raise ValueError("key is empty: give the work a name, or leave the key out")
         if key is None:
-            return await self._buy(workflow, time_limit, credits, job_name, labels or {})
+            return await self._buy(order)
         digest = digest_of(workflow)
         async with self.purchases.alone(key):
             record, generation = await self.purchases.known(key, digest)
             if record is not None:
+                await self._budgets.adopt(budget, record)
+                self._watch_over(to_hex(record.job_id), auto_top_up)
                 return Job(self, to_hex(record.job_id), from_wei(record.max_cost), adopted=True)
             if name is None and not self.market.extended:
-                job_name = self.purchases.tag(key, generation)
-            purpose = Purpose(key, generation, digest)
-            return await self._buy(workflow, time_limit, credits, job_name, labels or {}, purpose)
+                order = replace(order, job_name=self.purchases.tag(key, generation))
+            return await self._buy(replace(order, purpose=Purpose(key, generation, digest)))
 
-    async def _buy(
-        self,
-        workflow: Workflow,
-        time_limit: timedelta | None,
-        credits: Decimal | int | str | None,
-        job_name: bytes,
-        labels: Mapping[str, str],
-        purpose: Purpose | None = None,
-    ) -> Job:
-        resources = workflow.resources
-        needs = JobDefinition(
-            ntasks=resources.tasks,
-            cpus_per_task=resources.cpus_per_task,
-            mem_per_cpu_mb=resources.mem_per_cpu,
-            gpus=resources.gpus,
-            batch_location_hash="",
-        )
-        locked = await self._locked(needs, time_limit, credits)
-        location = await submit_workflow(self.context.sbatch_url, workflow.to_dict(), self._wallet)
-        # A task of its own: an interrupt must not cut off half-way what may be paid already.
-        purchase = asyncio.create_task(
-            self.purchases.buy(replace(needs, batch_location_hash=location), locked, job_name, labels, purpose)
-        )
-        self._in_flight.add(purchase)
-        purchase.add_done_callback(self._in_flight.discard)
-        return Job(self, await asyncio.shield(purchase), from_wei(locked))
+    async def _buy(self, order: Order) -> Job:
+        needs = needs_of(order.workflow)
+        locked = await order.locked(needs, self.market, self.account)
+        location = await submit_workflow(self.context.sbatch_url, order.workflow.to_dict(), self._wallet)
+        job_id = await self._whole(self._pay(order, replace(needs, batch_location_hash=location), locked))
+        self._watch_over(job_id, order.auto_top_up)
+        return Job(self, job_id, from_wei(locked))
 
-    async def _locked(
-        self, needs: JobDefinition, time_limit: timedelta | None, credits: Decimal | int | str | None
-    ) -> int:
-        providers, balance, allowance = await asyncio.gather(
-            self.market.providers(), self.market.balance_of(self.account), self.market.allowance_of(self.account)
-        )
-        if time_limit is not None:
-            locked = funding.credits_for(needs, providers, time_limit)
-        else:
-            assert credits is not None
-            locked = to_wei(credits)
-            funding.check_minute(needs, providers, locked)
-        funding.check_funds(locked, balance=balance, allowance=allowance)
-        return locked
+    async def _whole(self, payment: Coroutine[Any, Any, T]) -> T:
+        """Carry out what pays in a task of its own: an interrupt must not cut off half-way what may be paid already."""
+        task = asyncio.create_task(payment)
+        self._in_flight.add(task)
+        task.add_done_callback(self._in_flight.discard)
+        return await asyncio.shield(task)
+
+    async def _pay(self, order: Order, definition: JobDefinition, locked: int) -> str:
+        delegate_cap = order.delegate_cap(self.market)
+        # What the grid may add, nobody asks for once more.
+        whole, location = locked + (delegate_cap or 0), definition.batch_location_hash
+        async with (
+            self._budgets.reserved(order.budget, whole, location=location),
+            self._allowance.ensured(locked, order.ensure_allowance),
+        ):
+            return await self.purchases.buy(
+                definition,
+                locked,
+                order.job_name,
+                order.labels,
+                order.purpose,
+                delegate_cap=delegate_cap,
+            )
+
+    async def estimate(self, workflow: Workflow, time_limit: timedelta | None = None) -> list[Offer]:
+        """What a job would cost at each provider that could get it, the cheapest first; nothing is signed or paid.
+
+        Raises:
+            NoProviderError: no provider could run it.
+            ValueError: the time limit is not positive.
+            ConnectionFailedError: the chain can't be reached.
+        """
+        return offers(needs_of(workflow), await self.market.providers(), time_limit)
 
     async def funds(self) -> tuple[Decimal, Decimal]:
         """The own balance, and what the market may still take of it, in credits."""
@@ -245,8 +283,88 @@ class Client:
         return from_wei(balance), from_wei(allowance)
 
     async def set_allowance(self, credits: Decimal | int | str) -> None:
-        """Let the market lock up to this amount of the own credits from now on."""
-        await self.market.approve(to_wei(credits, field="allowance"))
+        """Let the market lock up to this amount of the own credits from now on; it replaces the allowance of before."""
+        await self._allowance.set(to_wei(credits, field="allowance"))
+
+    async def raise_allowance(self, credits: Decimal | int | str) -> None:
+        """Let the market lock this amount more than it may at the moment, whatever is bought meanwhile.
+
+        Raises:
+            ValueError: it is no amount, or more than there can be.
+        """
+        await self._allowance.raise_by(to_wei(credits, field="credits"))
+
+    async def revoke_allowance(self) -> None:
+        """Let the market lock no more of the own credits; what is locked already stays so."""
+        await self._allowance.set(0)
+
+    @property
+    def _allowance(self) -> Allowance:
+        return Allowance(self.market, lock_folder=contexts.home() / "locks")
+
+    async def top_up(
+        self, job_id: str, *, credits: Decimal | int | str | None = None, time: timedelta | None = None
+    ) -> Decimal:
+        """Lock more credits for an own job that a provider has; what isn't used comes back when it ends.
+
+        When the call is cancelled while the top-up is in flight, it goes on, and `close` waits for it.
+
+        Args:
+            job_id: the job's id.
+            credits: how many, at least a minute's worth.
+            time: or for how much longer it may run, in started minutes at the price that its assignment fixed.
+
+        Returns:
+            The credits that were locked.
+
+        Raises:
+            ValueError: neither or both of `credits` and `time`, or one that is out of range.
+            UnknownJobError: the id is no job's.
+            TopUpError: the job is another customer's, waits for a provider, or has ended; nothing was locked.
+            FundingError: balance or allowance too low; nothing was locked.
+            BudgetError: the job's budget has not so much left; nothing was locked.
+            ContractError: the contract refused; nothing was locked.
+            TopUpUnknownError: it was sent, and its answer was lost: look before you add it again.
+        """
+        return from_wei(await self._whole(self._top_ups.add(parse_job_id(job_id), credits=credits, time=time)))
+
+    async def auto_top_up(self, job_id: str, wanted: AutoTopUp) -> None:
+        """Top up a job of before from now on, as long as this client is open.
+
+        Raises:
+            ValueError: it is to be done by the grid, which the purchase alone can authorise.
+            UnknownJobError: the id is no job's.
+        """
+        if wanted.by == "grid":
+            raise ValueError(
+                'by is "grid", which only a purchase can authorise: say it to submit, or let the client do it'
+            )
+        (info,) = await self.jobs([job_id])
+        self._watch_over(info.id, wanted)
+
+    def _watch_over(self, job_id: str, wanted: AutoTopUp | None) -> None:
+        if wanted is None or wanted.by == "grid":
+            return
+        if self._auto_top_ups is None:
+            self._auto_top_ups = AutoTopUps(
+                self.market, self._top_ups, ensure_watcher=self._ensure_watcher, whole=self._whole
+            )
+            self._subscribers.add(self._auto_top_ups.subscriber)
+        self._auto_top_ups.add(parse_job_id(job_id), wanted)
+
+    @property
+    def _top_ups(self) -> TopUps:
+        return TopUps(
+            self.market, self._journal, self._budgets, context=self.context.name, lock_folder=contexts.home() / "locks"
+        )
+
+    async def spent(self, scope: str) -> Decimal:
+        """The credits that the jobs of a budget have locked, as long as they are hot, or were billed."""
+        return from_wei(await self._budgets.spent(scope))
+
+    @property
+    def _budgets(self) -> Budgets:
+        return Budgets(self.market, self._journal, context=self.context.name, customer=self.account)
 
     # ------------------------------------------------------------------ looking
 
@@ -294,7 +412,7 @@ class Client:
 
         All watches of a client share one subscription, however many jobs they follow.
         """
-        subscriber = _Subscriber({parse_job_id(job_id) for job_id in job_ids})
+        subscriber = Subscriber({parse_job_id(job_id) for job_id in job_ids})
         self._subscribers.add(subscriber)
         try:
             seen: dict[bytes, int] = {}
@@ -402,82 +520,6 @@ class Client:
     async def log_tail(self, job_id: str, lines: int = 20) -> list[str]:
         """The last lines of a job's output so far, safe to print on a terminal."""
         return await self._logs.tail(to_hex(parse_job_id(job_id)), lines)
-
-
-class Job:
-    """The handle of one job."""
-
-    def __init__(self, client: Client, job_id: str, locked: Decimal | None, *, adopted: bool = False) -> None:
-        self._client = client
-        self.adopted = adopted
-        """Whether `submit` found it by its key, and bought nothing."""
-        self.id = job_id
-        """0x and 64 hex digits."""
-        self.locked = locked
-        """The credits that its purchase locked; None for a handle made from an id."""
-
-    def __repr__(self) -> str:
-        return f"Job({self.id})"
-
-    async def info(self) -> JobInfo:
-        """How the job stands now."""
-        info = (await self._client.jobs([self.id]))[0]
-        self.id = info.id
-        return info
-
-    async def wait(self) -> JobInfo:
-        """How the job stands at its end; cancel the waiting as you like, the job goes on."""
-        async for info in self._client.watch([self.id]):
-            self.id = info.id
-            if info.status.is_cold:
-                return info
-        raise AssertionError("unreachable: a watch ends with the job's end")
-
-    async def cancel(self) -> None:
-        """Ask for its end."""
-        await self._client.cancel([self.id])
-
-    def deliver(self) -> None:
-        """Note that its result has reached you: from now on its key buys anew."""
-        self._client.purchases.deliver(self.id)
-
-    def logs(self, *, follow: bool = True) -> AsyncIterator[LogLine]:
-        """Its output; see `Client.logs`."""
-        return self._client.logs(self.id, follow=follow)
-
-
-class _Subscriber:
-    """One watch: the hot jobs that it waits for, and which of them changed."""
-
-    def __init__(self, job_ids: set[bytes]) -> None:
-        self.job_ids = job_ids
-        self._changed: set[bytes] = set()
-        self._event = asyncio.Event()
-
-    def tell(self, changed: set[bytes]) -> None:
-        mine = changed & self.job_ids
-        if mine:
-            self._changed |= mine
-            self._event.set()
-
-    async def next(self) -> set[bytes]:
-        """The jobs that changed; after a long silence all of them, so that nothing is missed for ever."""
-        try:
-            await asyncio.wait_for(self._event.wait(), _SILENCE_SECONDS)
-        except TimeoutError:
-            return set(self.job_ids)
-        self._event.clear()
-        changed, self._changed = self._changed & self.job_ids, set()
-        return changed
-
-
-def _job_name(name: str | None) -> bytes:
-    # What a pipeline calls its jobs is nobody's business on a public chain, unless the user says so.
-    # Short: what is on chain is paid for.
-    raw = (name if name is not None else secrets.token_hex(3)).encode()
-    if len(raw) > 32 or b"\0" in raw:
-        raise ValueError(f"name is {name!r}, but a public job name has at most 32 bytes and no NUL")
-    return raw.ljust(32, b"\0")
 
 
 __all__ = ["Client", "Job", "JobInfo", "LogLine", "sanitize"]

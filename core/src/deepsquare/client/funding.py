@@ -1,18 +1,36 @@
-"""How many credits a job needs, and whether the customer has them."""
+"""How many credits a job needs, and whether the customer has them.
+
+The market fixes a job's price when it assigns the job, at what its provider asks then; until then providers may raise their prices,
+and dearer ones may join. What is locked buys the time that it buys at that price. So a time limit is locked at today's dearest
+price, by default with no margin: locked credits are also the bound on what a job that never ends can cost, and with a margin and
+unchanged prices such a job runs longer than its limit. Who must have the whole time whatever happens to prices asks for a margin.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
+from decimal import ROUND_DOWN, Decimal
+from typing import TYPE_CHECKING
 
 from deepsquare.chain.errors import InsufficientFunds
 from deepsquare.chain.types import JobDefinition, Provider
-from deepsquare.credits import format_credits
+from deepsquare.credits import WEI_PER_CREDIT, format_credits, from_wei, to_wei
 from deepsquare.errors import DeepSquareError
+
+if TYPE_CHECKING:
+    from deepsquare.workflow import Workflow
+
+_MOST_PERCENT = 1000
 
 
 class NoProviderError(DeepSquareError):
     """No provider of the grid could ever run the job."""
+
+
+class MaxPriceError(DeepSquareError):
+    """The job would lock more credits than its `max_price`; the text has both amounts."""
 
 
 class FundingError(InsufficientFunds):
@@ -25,6 +43,122 @@ class FundingError(InsufficientFunds):
     def describe(self, **arguments: object) -> str:
         """The text."""
         return self._text
+
+
+@dataclass(frozen=True, slots=True)
+class Funding:
+    """What a job may lock.
+
+    Args:
+        time_limit: as much as this time costs, in started minutes, at the dearest provider that could get the job.
+        credits: exactly this amount, instead of a time limit.
+        max_price: the most that may be locked; with neither of the two before, exactly that is locked.
+        margin_percent: so much more than the time limit costs now, for prices that rise before the job is assigned. 0 to 1000.
+
+    Raises:
+        ValueError: they contradict each other, or one is out of range.
+    """
+
+    time_limit: timedelta | None = None
+    credits: Decimal | int | str | None = None
+    max_price: Decimal | int | str | None = None
+    margin_percent: int = 0
+
+    def __post_init__(self) -> None:
+        if self.time_limit is not None and self.credits is not None:
+            raise ValueError(
+                f"time_limit is {self.time_limit} and credits is {self.credits}, but each says how much to lock: give one"
+            )
+        if self.time_limit is None and self.credits is None and self.max_price is None:
+            raise ValueError("give time_limit, credits or max_price: how long the job may run, or what it may cost")
+        if not 0 <= self.margin_percent <= _MOST_PERCENT:
+            raise ValueError(f"margin_percent is {self.margin_percent}, but a margin is 0 to {_MOST_PERCENT}")
+        if self.margin_percent and self.time_limit is None:
+            raise ValueError(f"margin_percent is {self.margin_percent}, but only a time_limit can have a margin")
+        if self.credits is not None and self.max_price is not None:
+            amount, most = to_wei(self.credits), to_wei(self.max_price, field="max_price")
+            if amount > most:
+                raise ValueError(
+                    f"credits is {self.credits}, but max_price is {self.max_price}: raise it, or lock less"
+                )
+
+    def locked(self, definition: JobDefinition, providers: Iterable[Provider]) -> int:
+        """The wei to lock for a job.
+
+        Raises:
+            NoProviderError: no provider could run it.
+            MaxPriceError: the time limit costs more than `max_price`.
+            ValueError: an amount is none, or buys no minute, or the time limit is not positive.
+        """
+        most = None if self.max_price is None else to_wei(self.max_price, field="max_price")
+        if self.time_limit is not None:
+            known = list(providers)
+            locked = -(-credits_for(definition, known, self.time_limit) * (100 + self.margin_percent) // 100)
+            if most is not None and locked > most:
+                margin = f" with a margin of {self.margin_percent} %" if self.margin_percent else ""
+                minute = max(definition.cost_per_minute(p.prices) for p in fitting(definition, known))
+                raise MaxPriceError(
+                    f"max_price is {from_wei(most):f} credits, but {self.time_limit}{margin} would lock {from_wei(locked):f}: the "
+                    f"dearest provider that could get the job asks {from_wei(minute):f} a minute. Raise max_price, or ask for less "
+                    "time or fewer resources"
+                )
+            return locked
+        if self.credits is not None:
+            check_minute(definition, providers, locked := to_wei(self.credits))
+            return locked
+        assert most is not None
+        check_minute(definition, providers, most, field="max_price")
+        return most
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a job would cost at one provider, in credits."""
+
+    provider: str
+    """Its address."""
+    cost_per_minute: Decimal
+    minutes_per_credit: Decimal | None
+    """Rounded down to four decimals; None where a minute is free."""
+    cost: Decimal | None
+    """Of the time limit; None without one."""
+    counts: bool
+    """Whether it is the one by which a time limit is turned into credits: the dearest."""
+
+
+def offers(definition: JobDefinition, providers: Iterable[Provider], time_limit: timedelta | None) -> list[Offer]:
+    """What each provider that could get the job would ask, the cheapest first.
+
+    Raises:
+        NoProviderError: none could.
+        ValueError: the time limit is not positive.
+    """
+    minutes = None if time_limit is None else started_minutes(time_limit)
+    priced = sorted((definition.cost_per_minute(p.prices), p.address) for p in fitting(definition, providers))
+    return [
+        Offer(
+            provider=address,
+            cost_per_minute=from_wei(minute),
+            minutes_per_credit=(Decimal(WEI_PER_CREDIT) / minute).quantize(Decimal("0.0001"), ROUND_DOWN)
+            if minute
+            else None,
+            cost=None if minutes is None else from_wei(minutes * minute),
+            counts=number == len(priced),
+        )
+        for number, (minute, address) in enumerate(priced, start=1)
+    ]
+
+
+def needs_of(workflow: Workflow, location: str = "") -> JobDefinition:
+    """What a workflow's job needs, with the location that the sbatch API gave to its script."""
+    resources = workflow.resources
+    return JobDefinition(
+        ntasks=resources.tasks,
+        cpus_per_task=resources.cpus_per_task,
+        mem_per_cpu_mb=resources.mem_per_cpu,
+        gpus=resources.gpus,
+        batch_location_hash=location,
+    )
 
 
 def fitting(definition: JobDefinition, providers: Iterable[Provider]) -> list[Provider]:
@@ -56,14 +190,24 @@ def credits_for(definition: JobDefinition, providers: Iterable[Provider], time_l
         NoProviderError: no provider could run it.
         ValueError: the time limit is not positive.
     """
-    seconds = time_limit.total_seconds()
-    if seconds <= 0:
-        raise ValueError(f"time_limit is {time_limit}, but a job needs at least a second")
-    minutes = int(-(-seconds // 60))
+    minutes = started_minutes(time_limit)
     return minutes * max(definition.cost_per_minute(p.prices) for p in fitting(definition, providers))
 
 
-def check_minute(definition: JobDefinition, providers: Iterable[Provider], locked: int) -> None:
+def started_minutes(time: timedelta, *, field: str = "time_limit") -> int:
+    """The minutes that begin in a time.
+
+    Raises:
+        ValueError: it is not positive.
+    """
+    if time <= timedelta():
+        raise ValueError(f"{field} is {time}, but a job needs at least a second")
+    return -(-time // timedelta(minutes=1))
+
+
+def check_minute(
+    definition: JobDefinition, providers: Iterable[Provider], locked: int, *, field: str = "credits"
+) -> None:
     """Whether `locked` wei buy a minute at each provider that could get the job.
 
     Raises:
@@ -73,7 +217,7 @@ def check_minute(definition: JobDefinition, providers: Iterable[Provider], locke
     minute = max(definition.cost_per_minute(p.prices) for p in fitting(definition, providers))
     if locked < minute:
         raise ValueError(
-            f"credits is {format_credits(locked)}, which buys no minute: a minute of this job costs {format_credits(minute)}"
+            f"{field} is {format_credits(locked)}, which buys no minute: a minute of this job costs {format_credits(minute)}"
         )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,46 @@ _CHANGES = (
         "CREATE INDEX submissions_of_former_job ON submissions (context, customer, former_job_id) "
         "WHERE former_job_id IS NOT NULL",
     ),
+    (
+        """CREATE TABLE top_ups (
+            number INTEGER PRIMARY KEY,
+            context TEXT NOT NULL,
+            customer TEXT NOT NULL,
+            job_id TEXT NOT NULL,
+            amount TEXT NOT NULL,             -- wei
+            locked_before TEXT NOT NULL,      -- wei that the job had locked
+            automatic INTEGER NOT NULL,       -- whether a watcher decided it: counts against the job's cap
+            created_at REAL NOT NULL,
+            transaction_hash TEXT,
+            raw_transaction BLOB,
+            carried_out INTEGER NOT NULL DEFAULT 0
+        ) STRICT""",
+        "CREATE INDEX top_ups_of_job ON top_ups (context, customer, job_id)",
+    ),
+    (
+        """CREATE TABLE budgets (
+            context TEXT NOT NULL,
+            customer TEXT NOT NULL,
+            scope TEXT NOT NULL,
+            credits TEXT NOT NULL,            -- wei
+            when_spent TEXT NOT NULL,
+            PRIMARY KEY (context, customer, scope)
+        ) STRICT""",
+        """CREATE TABLE budget_charges (
+            number INTEGER PRIMARY KEY,
+            context TEXT NOT NULL,
+            customer TEXT NOT NULL,
+            scope TEXT NOT NULL,
+            location_hash TEXT,               -- of a purchase
+            job_id TEXT,                      -- once it is known
+            top_up INTEGER,                   -- the number of a top-up
+            amount TEXT NOT NULL,             -- wei
+            created_at REAL NOT NULL,
+            settled INTEGER NOT NULL DEFAULT 0 -- whether the job has ended, and the amount is its bill
+        ) STRICT""",
+        "CREATE INDEX budget_charges_of_scope ON budget_charges (context, customer, scope)",
+        "CREATE INDEX budget_charges_of_job ON budget_charges (job_id)",
+    ),
 )
 
 
@@ -54,6 +95,15 @@ class Entry:
     transaction_hash: str | None
     raw_transaction: bytes | None
     job_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTopUp:
+    """A top-up of which nobody knows yet whether it was carried out; without a transaction it was never sent."""
+
+    number: int
+    transaction_hash: str | None
+    raw_transaction: bytes | None
 
 
 class Journal:
@@ -92,6 +142,17 @@ class Journal:
 
     def _version(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing of what is changed, and nobody changes anything meanwhile."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Close the file."""
@@ -197,3 +258,59 @@ class Journal:
             "SELECT location_hash, labels FROM submissions WHERE context = ? AND customer = ?", (context, customer)
         )
         return {location: json.loads(labels) for location, labels in rows}
+
+    # ------------------------------------------------------------------ top-ups
+
+    def intend_top_up(
+        self, context: str, customer: str, job_id: str, *, amount: int, locked_before: int, automatic: bool
+    ) -> int:
+        """Note that `amount` wei are about to be locked for a job that has `locked_before`, and return the note's number."""
+        number = self._db.execute(
+            "INSERT INTO top_ups (context, customer, job_id, amount, locked_before, automatic, created_at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (context, customer, job_id, str(amount), str(locked_before), automatic, time.time()),
+        ).lastrowid
+        assert number is not None
+        return number
+
+    def signed_top_up(self, number: int, transaction_hash: bytes, raw: bytes) -> None:
+        """Note the transaction that is about to be sent."""
+        self._db.execute(
+            "UPDATE top_ups SET transaction_hash = ?, raw_transaction = ? WHERE number = ?",
+            ("0x" + transaction_hash.hex(), raw, number),
+        )
+
+    def carried_out_top_up(self, number: int) -> None:
+        """Note that the credits are locked."""
+        self._db.execute("UPDATE top_ups SET carried_out = 1 WHERE number = ?", (number,))
+
+    def forget_top_up(self, number: int) -> None:
+        """Note that nothing was locked, and never will be: it counts against no budget."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM top_ups WHERE number = ?", (number,))
+            db.execute("DELETE FROM budget_charges WHERE top_up = ?", (number,))
+
+    def open_top_ups(self, context: str, customer: str, job_id: str) -> list[OpenTopUp]:
+        """The top-ups of a job whose end is not known, oldest first."""
+        rows = self._db.execute(
+            "SELECT number, transaction_hash, raw_transaction FROM top_ups "
+            "WHERE context = ? AND customer = ? AND job_id = ? AND NOT carried_out ORDER BY number",
+            (context, customer, job_id),
+        )
+        return [OpenTopUp(*row) for row in rows]
+
+    def topped_up(self, context: str, customer: str, job_id: str) -> int:
+        """The wei that automatic top-ups of this machine have added to a job."""
+        return sum(amount for amount, _, automatic in self._top_ups(context, customer, job_id) if automatic)
+
+    def topped_up_to(self, context: str, customer: str, job_id: str) -> int:
+        """The wei that a job has locked at least, by its top-ups; 0 without any."""
+        return max((before + amount for amount, before, _ in self._top_ups(context, customer, job_id)), default=0)
+
+    def _top_ups(self, context: str, customer: str, job_id: str) -> list[tuple[int, int, bool]]:
+        rows = self._db.execute(
+            "SELECT amount, locked_before, automatic FROM top_ups WHERE context = ? AND customer = ? AND job_id = ?",
+            (context, customer, job_id),
+        )
+        # Wei don't fit SQLite's integers.
+        return [(int(amount), int(before), bool(automatic)) for amount, before, automatic in rows]

@@ -227,6 +227,8 @@ class Purchases:
         job_name: bytes,
         labels: Mapping[str, str],
         purpose: Purpose | None = None,
+        *,
+        delegate_cap: int | None = None,
     ) -> str:
         """Buy a job for `locked` wei, and return its id.
 
@@ -236,6 +238,7 @@ class Purchases:
             job_name: 32 bytes.
             labels: the caller's own names for it, for the journal.
             purpose: what it is bought for, where that has a key.
+            delegate_cap: what the meta-scheduler may add later, in wei; None if it may not. Contracts of version 1.2 keep no cap.
 
         Raises:
             ContractError: the contract refused; nothing was bought.
@@ -260,11 +263,14 @@ class Purchases:
             signed.append(sent)
 
         try:
-            if purpose is None or not self._market.extended:
-                bought = await self._market.request_job(definition, locked, job_name, before_send=journal)
+            delegate = delegate_cap is not None
+            if not self._market.extended or (purpose is None and not delegate):
+                bought = await self._market.request_job(
+                    definition, locked, job_name, delegate_spending_authority=delegate, before_send=journal
+                )
             else:
-                key = self.chain_key(purpose.key, purpose.generation)
-                request = JobRequest(definition, locked, job_name, key=key)
+                key = bytes(32) if purpose is None else self.chain_key(purpose.key, purpose.generation)
+                request = JobRequest(definition, locked, job_name, delegate, delegate_cap, key)
                 (bought,) = await self._market.request_jobs([request], before_send=journal)
             job_id = to_hex(bought)
         except ContractError:

@@ -1,0 +1,97 @@
+"""What `submit` was asked for, and what it comes to in credits."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from deepsquare.chain.types import UNLIMITED, JobDefinition
+from deepsquare.client.allowance import check_policy
+from deepsquare.client.funding import Funding, MaxPriceError, check_funds
+from deepsquare.client.purchases import Purpose
+from deepsquare.credits import from_wei, to_wei
+
+if TYPE_CHECKING:
+    from deepsquare.chain.market import Market
+    from deepsquare.client.auto_topup import AutoTopUp
+    from deepsquare.client.budget import Budget
+    from deepsquare.workflow import Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One job to buy."""
+
+    workflow: Workflow
+    price: Funding
+    job_name: bytes
+    labels: Mapping[str, str]
+    ensure_allowance: Literal["never", "exact"] | int
+    auto_top_up: AutoTopUp | None = None
+    budget: Budget | None = None
+    purpose: Purpose | None = None
+
+    async def locked(self, needs: JobDefinition, market: Market, customer: str) -> int:
+        """The wei to lock, which the customer has.
+
+        Raises:
+            NoProviderError: no provider could run it.
+            MaxPriceError: it would lock more than its `max_price`.
+            FundingError: balance or allowance too low.
+            ValueError: as `Funding.locked`.
+        """
+        providers, balance, allowance = await asyncio.gather(
+            market.providers(), market.balance_of(customer), market.allowance_of(customer)
+        )
+        locked = self.price.locked(needs, providers)
+        self._check_whole(locked)
+        check_policy(locked, allowance, self.ensure_allowance)
+        check_funds(locked, balance=balance, allowance=allowance if self.ensure_allowance == "never" else locked)
+        return locked
+
+    def delegate_cap(self, market: Market) -> int | None:
+        """What the meta-scheduler may add to the job, in wei; None if it may not.
+
+        Raises:
+            ValueError: the market can't keep the cap, and that is not allowed, or other bounds depend on it.
+        """
+        if self.auto_top_up is None:
+            return None
+        cap = self.auto_top_up.delegate_cap(capped=market.extended)
+        if cap == UNLIMITED:
+            for said, field in ((self.price.max_price, "max_price"), (self.budget, "budget")):
+                if said is not None:
+                    raise ValueError(
+                        f"{field} can't be kept: this market's meta-scheduler adds as much as your allowance. Let the client top "
+                        'the job up (by="client")'
+                    )
+        return cap
+
+    def _check_whole(self, locked: int) -> None:
+        """Whether what is locked and what may be added later stay within `max_price`."""
+        if self.auto_top_up is None or self.price.max_price is None:
+            return
+        most = to_wei(self.price.max_price, field="max_price")
+        added = self.auto_top_up.cap_wei
+        if locked + added > most:
+            raise MaxPriceError(
+                f"max_price is {from_wei(most):f} credits, but the job locks {from_wei(locked):f} and automatic top-ups may add "
+                f"{from_wei(added):f}, together {from_wei(locked + added):f}: raise max_price, or lower the cap"
+            )
+
+
+def job_name(name: str | None) -> bytes:
+    """A public name as 32 bytes; a random one for None.
+
+    Raises:
+        ValueError: it is too long, or has a NUL.
+    """
+    # What a pipeline calls its jobs is nobody's business on a public chain, unless the user says so.
+    # Short: what is on chain is paid for.
+    raw = (name if name is not None else secrets.token_hex(3)).encode()
+    if len(raw) > 32 or b"\0" in raw:
+        raise ValueError(f"name is {name!r}, but a public job name has at most 32 bytes and no NUL")
+    return raw.ljust(32, b"\0")
