@@ -163,6 +163,9 @@ contract Handler is Market {
         (bytes32 id, bool found) = _pick(seed, JobStatus.PENDING);
         if (!found) return;
         address provider = staff[to % 3];
+        vm.prank(ATTACKER);
+        (bool stolen,) = address(market).call(abi.encodeCall(market.metaSchedule, (id, provider)));
+        if (stolen) breach[4] = "anybody assigns jobs";
         bool possible = _canAssign(id, provider);
         vm.prank(SCHEDULER);
         (bool done,) = address(market).call(abi.encodeCall(market.metaSchedule, (id, provider)));

@@ -280,7 +280,7 @@ class Sender:
                 receipt = await self._receipt(version.hash)
                 if receipt is not None:
                     if int(receipt["status"], 16) != 1:
-                        raise await self._refused(version)
+                        raise await self._refused(version, receipt)
                     return receipt
             now = time.monotonic()
             if now >= end:
@@ -385,17 +385,20 @@ class Sender:
 
     # ------------------------------------------------------------------ refusals
 
-    async def _refused(self, sent: Sent) -> Exception:
-        # The receipt doesn't tell the reason; the same call on the state before its block does.
+    async def _refused(self, sent: Sent, receipt: dict[str, Any]) -> Exception:
+        failed = TransactionError(f"the transaction 0x{sent.hash.hex()} was carried out but failed")
         transaction = await self._found(sent.hash)
         if transaction is None:
-            return TransactionError(f"the transaction 0x{sent.hash.hex()} was carried out but failed")
+            return failed
+        # The receipt doesn't tell the reason; the same call on the state before its block does.
         call = {"from": transaction["from"], "to": transaction["to"], "data": transaction["input"]}
         try:
-            await request(self._w3, "eth_call", call, hex(int(transaction["blockNumber"], 16) - 1))
+            await request(self._w3, "eth_call", call, hex(int(receipt["blockNumber"], 16) - 1))
         except RpcError as error:
             return self._explain(error)
-        return TransactionError(f"the transaction 0x{sent.hash.hex()} was carried out but failed")
+        if int(receipt["gasUsed"], 16) >= int(transaction["gas"], 16):
+            return TransactionError(f"the transaction 0x{sent.hash.hex()} ran out of gas: try again")
+        return failed
 
     def _explain(self, error: RpcError) -> Exception:
         if error.data or "revert" in error.message:
