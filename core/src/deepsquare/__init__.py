@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from deepsquare.client.funding import Offer as Offer
     from deepsquare.client.job import JobInfo as JobInfo
     from deepsquare.client.logs import LogLine as LogLine
+    from deepsquare.client.orders import Submission as Submission
     from deepsquare.client.topup import TopUpError as TopUpError
     from deepsquare.client.topup import TopUpUnknownError as TopUpUnknownError
     from deepsquare.errors import ApiError as ApiError
     from deepsquare.errors import ConfigError as ConfigError
     from deepsquare.errors import ConnectionFailedError as ConnectionFailedError
     from deepsquare.errors import DeepSquareError as DeepSquareError
+    from deepsquare.errors import KeyUsedError as KeyUsedError
     from deepsquare.errors import PurchaseUnknownError as PurchaseUnknownError
     from deepsquare.errors import TransactionError as TransactionError
     from deepsquare.errors import UnknownJobError as UnknownJobError
@@ -52,11 +54,13 @@ _HOMES = {
     "Job": "client.client",
     "JobInfo": "client.job",
     "JobStatus": "chain.types",
+    "KeyUsedError": "errors",
     "LogLine": "client.logs",
     "MaxPriceError": "client.funding",
     "NoProviderError": "client.funding",
     "Offer": "client.funding",
     "PurchaseUnknownError": "errors",
+    "Submission": "client.orders",
     "TopUpError": "client.topup",
     "TopUpUnknownError": "client.topup",
     "TransactionError": "errors",

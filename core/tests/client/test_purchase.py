@@ -86,11 +86,11 @@ class FakeMarket:
         if self.is_on_chain:
             yield [SimpleNamespace(job_id=JOB, definition=SimpleNamespace(batch_location_hash=self.location))]
 
-    async def settle_request(self, sent: Sent) -> bytes:
+    async def settle_request(self, sent: Sent) -> list[bytes]:
         assert sent.raw == b"raw"
         if isinstance(self.settled, BaseException):
             raise self.settled
-        return self.settled
+        return [self.settled]
 
     async def close(self) -> None: ...
 

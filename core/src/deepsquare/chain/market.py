@@ -42,7 +42,8 @@ _PROVIDERS_A_CALL = 50
 _JOBS_A_TRANSACTION = 50
 _GAS_A_TRANSACTION = 10_000_000
 _GAS_A_REPORT = 100_000
-_GAS_A_WORD_OF_REASON = 23_000
+_GAS_A_REQUEST = 150_000
+_GAS_A_WORD = 23_000
 # On contracts that have no forms for many.
 _READS_AT_ONCE = 16
 
@@ -260,7 +261,7 @@ class Market(Contracts):
             delegate_spending_authority,
             before_send=before_send,
         )
-        return self._requested(receipt)
+        return self._requested(receipt)[0]
 
     async def request_jobs(
         self, requests: Sequence[JobRequest], *, before_send: Callable[[Sent], None] | None = None
@@ -310,8 +311,8 @@ class Market(Contracts):
         job_id = bytes(await self.read("MetaScheduler", "jobOfKey", customer, key))
         return job_id if any(job_id) else None
 
-    async def settle_request(self, sent: Sent) -> bytes:
-        """The job of a request that was sent before, sent once more if need be: the same transaction is carried out once.
+    async def settle_request(self, sent: Sent) -> list[bytes]:
+        """The jobs of a request that was sent before, sent once more if need be: the same transaction is carried out once.
 
         Raises:
             ContractError: the contract refused it.
@@ -320,11 +321,11 @@ class Market(Contracts):
         """
         return self._requested(await self.settle(sent))
 
-    def _requested(self, receipt: dict[str, Any]) -> bytes:
+    def _requested(self, receipt: dict[str, Any]) -> list[bytes]:
         created = self.events(receipt, "MetaScheduler", "NewJobRequestEvent")
         if not created:
             raise TransactionError("the market took the request but announced no job: it is not a DeepSquare market")
-        return bytes(created[0][0])
+        return [bytes(event[0]) for event in created]
 
     async def cancel_job(self, job_id: bytes) -> None:
         """Ask for the end of an own job."""
@@ -450,7 +451,7 @@ class Market(Contracts):
         left = list(reports)
         if self.extended and len(left) > 1:
             taken: set[bytes] = set()
-            for page in _of_gas(left):
+            for page in _of_gas(left, _gas_of):
                 structs = [(r.job_id, r.status, r.seconds, r.error, r.exit_code) for r in page]
                 taken |= await self._many("providerSetJobStatuses", structs)
             left = [report for report in left if report.job_id not in taken]
@@ -506,16 +507,33 @@ def _pages(items: Sequence[_T], size: int) -> Iterator[list[_T]]:
         yield list(items[start : start + size])
 
 
-def _of_gas(reports: Sequence[JobReport]) -> Iterator[list[JobReport]]:
-    """Cut reports into transactions: the reason of a failure is stored, and costs by its length."""
-    page: list[JobReport] = []
+def _gas_of(report: JobReport) -> int:
+    # The reason of a failure is stored, and costs by its length.
+    return _GAS_A_REPORT + _GAS_A_WORD * (len(report.error.encode()) // 32 + 1)
+
+
+def _gas_of_request(request: JobRequest) -> int:
+    needs = request.definition
+    labels = [*needs.uses, *(label for label, _ in needs.affinity)]
+    texts = [needs.batch_location_hash, *(text for label in labels for text in (label.key, label.value))]
+    return _GAS_A_REQUEST + _GAS_A_WORD * sum(len(text.encode()) // 32 + 1 for text in texts)
+
+
+def pages_of_requests(requests: Sequence[JobRequest]) -> Iterator[list[JobRequest]]:
+    """Cut requests into what fits into a transaction each, in their order."""
+    return _of_gas(requests, _gas_of_request)
+
+
+def _of_gas(items: Sequence[_T], gas_of: Callable[[_T], int]) -> Iterator[list[_T]]:
+    """Cut what is to be sent into transactions."""
+    page: list[_T] = []
     gas = 0
-    for report in reports:
-        needed = _GAS_A_REPORT + _GAS_A_WORD_OF_REASON * (len(report.error.encode()) // 32 + 1)
-        if page and gas + needed > _GAS_A_TRANSACTION:
+    for item in items:
+        needed = gas_of(item)
+        if page and (gas + needed > _GAS_A_TRANSACTION or len(page) == _JOBS_A_TRANSACTION):
             yield page
             page, gas = [], 0
-        page.append(report)
+        page.append(item)
         gas += needed
     if page:
         yield page

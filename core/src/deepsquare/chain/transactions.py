@@ -74,6 +74,10 @@ class NonceTakenError(TransactionError):
         return partial(type(self), is_final=self.is_final), self.args
 
 
+class _OutOfGasError(TransactionError):
+    """What the call costs has grown since it was estimated; nothing was changed but for the fee."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sent:
     """A transaction that is on its way: its hash and its raw bytes, enough to find it or to send it again."""
@@ -140,7 +144,7 @@ class Sender:
             ConnectionFailedError: the node can't be reached.
         """
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(NonceTakenError),
+            retry=retry_if_exception_type((NonceTakenError, _OutOfGasError)),
             stop=stop_after_attempt(_CONFLICTS),
             wait=wait_random(0, 1),
             reraise=True,
@@ -396,8 +400,9 @@ class Sender:
             await request(self._w3, "eth_call", call, hex(int(receipt["blockNumber"], 16) - 1))
         except RpcError as error:
             return self._explain(error)
-        if int(receipt["gasUsed"], 16) >= int(transaction["gas"], 16):
-            return TransactionError(f"the transaction 0x{sent.hash.hex()} ran out of gas: try again")
+        # A contract that calls another keeps a 64th back.
+        if int(receipt["gasUsed"], 16) >= int(transaction["gas"], 16) * 9 // 10:
+            return _OutOfGasError(f"the transaction 0x{sent.hash.hex()} ran out of gas: try again")
         return failed
 
     def _explain(self, error: RpcError) -> Exception:

@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 EnsureAllowance: TypeAlias = Literal["never", "exact"] | Decimal | int | str
 """Whether a purchase may raise the allowance: "never", "exact" (to what it needs), or up to an amount of credits."""
 
+Policy: TypeAlias = Literal["never", "exact"] | int
+"""The same with an amount in wei."""
 
-def parse_policy(policy: EnsureAllowance) -> Literal["never", "exact"] | int:
+
+def parse_policy(policy: EnsureAllowance) -> Policy:
     """The policy, with an amount in wei.
 
     Raises:
@@ -67,7 +70,7 @@ class Allowance:
             await self._raise(amount, await self._market.allowance_of(self._market.account))
 
     @asynccontextmanager
-    async def ensured(self, needed: int, policy: Literal["never", "exact"] | int) -> AsyncIterator[None]:
+    async def ensured(self, needed: int, policy: Policy) -> AsyncIterator[None]:
         """The market may take `needed` wei, as far as the policy goes; until the end, nobody of this machine changes that.
 
         Raises:
@@ -101,7 +104,7 @@ class Allowance:
             yield
 
 
-def check_policy(needed: int, allowed: int, policy: Literal["never", "exact"] | int) -> None:
+def check_policy(needed: int, allowed: int, policy: Policy) -> None:
     """Whether a policy lets the market take `needed` wei, where it may take `allowed` now.
 
     Raises:

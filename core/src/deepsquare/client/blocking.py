@@ -21,6 +21,7 @@ from deepsquare.client.client import Client, Job
 from deepsquare.client.funding import Offer
 from deepsquare.client.job import JobInfo
 from deepsquare.client.logs import LogLine
+from deepsquare.client.orders import Submission
 from deepsquare.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -159,6 +160,13 @@ class BlockingClient:
     def estimate(self, workflow: Workflow, time_limit: timedelta | None = None) -> list[Offer]:
         """What a job would cost at each provider that could get it; see `Client.estimate`."""
         return self._call(self._client.estimate, workflow, time_limit)
+
+    def submit_many(
+        self, submissions: Sequence[Submission], *, ensure_allowance: EnsureAllowance = "never"
+    ) -> list[BlockingJob | Exception]:
+        """Buy many jobs; see `Client.submit_many`."""
+        found = self._call(self._client.submit_many, submissions, ensure_allowance=ensure_allowance)
+        return [one if isinstance(one, Exception) else BlockingJob(self, one) for one in found]
 
     def job(self, job_id: str) -> BlockingJob:
         """The handle of a job by its id."""

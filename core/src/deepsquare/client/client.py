@@ -17,7 +17,7 @@ from deepsquare.chain.market import Market
 from deepsquare.chain.types import JobDefinition, parse_job_id, to_hex
 from deepsquare.chain.wallet import KEY_VARIABLE
 from deepsquare.chain.watch import JobWatch
-from deepsquare.client.allowance import Allowance, EnsureAllowance, parse_policy
+from deepsquare.client.allowance import Allowance, EnsureAllowance, Policy, parse_policy
 from deepsquare.client.auto_topup import AutoTopUp, AutoTopUps
 from deepsquare.client.budget import Budget, Budgets
 from deepsquare.client.funding import Funding, Offer, needs_of, offers
@@ -25,8 +25,9 @@ from deepsquare.client.handle import Job
 from deepsquare.client.job import JobInfo
 from deepsquare.client.journal import Journal
 from deepsquare.client.logs import LogLine, LogReader
-from deepsquare.client.orders import Order, job_name
-from deepsquare.client.purchases import Purchases, Purpose, digest_of
+from deepsquare.client.many import Buy, submit_together
+from deepsquare.client.orders import Order, Submission, job_name
+from deepsquare.client.purchases import Purchase, Purchases, Purpose, digest_of
 from deepsquare.client.sbatch import submit_workflow
 from deepsquare.client.subscriber import Subscriber
 from deepsquare.client.text import sanitize
@@ -208,36 +209,95 @@ class Client:
                 with the same key.
             ConnectionFailedError: the grid can't be reached; nothing was bought.
         """
-        order = Order(
+        wanted = Submission(
             workflow,
-            Funding(time_limit, credits, max_price, margin_percent),
-            job_name(name),
-            labels or {},
-            parse_policy(ensure_allowance),
-            auto_top_up,
-            budget,
+            time_limit=time_limit,
+            credits=credits,
+            max_price=max_price,
+            margin_percent=margin_percent,
+            name=name,
+            labels=labels,
+            key=key,
+            auto_top_up=auto_top_up,
+            budget=budget,
+        )
+        order = self._order(wanted, parse_policy(ensure_allowance))
+
+        async def buy(purchase: Purchase) -> str:
+            async with self._allowance.ensured(purchase.locked, order.ensure_allowance):
+                return await self.purchases.buy(purchase)
+
+        if key is None:
+            return await self._buy(order, buy)
+        async with self.purchases.alone(key):
+            return await self._buy_under_key(wanted, order, buy)
+
+    async def submit_many(
+        self, submissions: Sequence[Submission], *, ensure_allowance: EnsureAllowance = "never"
+    ) -> list[Job | Exception]:
+        """Buy many jobs, with few transactions where the market can.
+
+        When the call is cancelled while purchases are in flight, they go on, and `close` waits for them.
+
+        Args:
+            submissions: what to buy. Of several with the same key one is bought.
+            ensure_allowance: as `submit` has it, for all of them together.
+
+        Returns:
+            For each submission, in their order, the job's handle, or the error that `submit` would have raised for it: then it
+            was not bought, unless it is a `PurchaseUnknownError`.
+
+        Raises:
+            ValueError: `ensure_allowance` is no policy.
+            FundingError: it allows less than they need together; nothing was bought.
+        """
+        policy = parse_policy(ensure_allowance)
+
+        async def pay(purchases: Sequence[Purchase]) -> list[str | Exception]:
+            async with self._allowance.ensured(sum(purchase.locked for purchase in purchases), policy):
+                return await self.purchases.buy_many(purchases)
+
+        async def buy_one(wanted: Submission, buy: Buy) -> Job:
+            order = self._order(wanted, policy)
+            return await (self._buy(order, buy) if wanted.key is None else self._buy_under_key(wanted, order, buy))
+
+        return await submit_together(
+            submissions, buy_one, pay=lambda purchases: self._whole(pay(purchases)), alone=self.purchases.alone
+        )
+
+    def _order(self, wanted: Submission, policy: Policy) -> Order:
+        if wanted.key == "":
+            raise ValueError("key is empty: give the work a name, or leave the key out")
+        order = Order(
+            wanted.workflow,
+            Funding(wanted.time_limit, wanted.credits, wanted.max_price, wanted.margin_percent),
+            job_name(wanted.name),
+            wanted.labels or {},
+            policy,
+            wanted.auto_top_up,
+            wanted.budget,
         )
         order.delegate_cap(self.market)
-        if key == "":
-            raise ValueError("key is empty: give the work a name, or leave the key out")
-        if key is None:
-            return await self._buy(order)
-        digest = digest_of(workflow)
-        async with self.purchases.alone(key):
-            record, generation = await self.purchases.known(key, digest)
-            if record is not None:
-                await self._budgets.adopt(budget, record)
-                self._watch_over(to_hex(record.job_id), auto_top_up)
-                return Job(self, to_hex(record.job_id), from_wei(record.max_cost), adopted=True)
-            if name is None and not self.market.extended:
-                order = replace(order, job_name=self.purchases.tag(key, generation))
-            return await self._buy(replace(order, purpose=Purpose(key, generation, digest)))
+        return order
 
-    async def _buy(self, order: Order) -> Job:
+    async def _buy_under_key(self, wanted: Submission, order: Order, buy: Buy) -> Job:
+        """Find the job of a key, or buy it; nobody else on this machine buys under the key meanwhile."""
+        assert wanted.key is not None
+        digest = digest_of(wanted.workflow)
+        record, generation = await self.purchases.known(wanted.key, digest)
+        if record is not None:
+            await self._budgets.adopt(wanted.budget, record)
+            self._watch_over(to_hex(record.job_id), wanted.auto_top_up)
+            return Job(self, to_hex(record.job_id), from_wei(record.max_cost), adopted=True)
+        if wanted.name is None and not self.market.extended:
+            order = replace(order, job_name=self.purchases.tag(wanted.key, generation))
+        return await self._buy(replace(order, purpose=Purpose(wanted.key, generation, digest)), buy)
+
+    async def _buy(self, order: Order, buy: Buy) -> Job:
         needs = needs_of(order.workflow)
         locked = await order.locked(needs, self.market, self.account)
         location = await submit_workflow(self.context.sbatch_url, order.workflow.to_dict(), self._wallet)
-        job_id = await self._whole(self._pay(order, replace(needs, batch_location_hash=location), locked))
+        job_id = await self._whole(self._pay(order, replace(needs, batch_location_hash=location), locked, buy))
         self._watch_over(job_id, order.auto_top_up)
         return Job(self, job_id, from_wei(locked))
 
@@ -248,22 +308,12 @@ class Client:
         task.add_done_callback(self._in_flight.discard)
         return await asyncio.shield(task)
 
-    async def _pay(self, order: Order, definition: JobDefinition, locked: int) -> str:
+    async def _pay(self, order: Order, definition: JobDefinition, locked: int, buy: Buy) -> str:
         delegate_cap = order.delegate_cap(self.market)
         # What the grid may add, nobody asks for once more.
         whole, location = locked + (delegate_cap or 0), definition.batch_location_hash
-        async with (
-            self._budgets.reserved(order.budget, whole, location=location),
-            self._allowance.ensured(locked, order.ensure_allowance),
-        ):
-            return await self.purchases.buy(
-                definition,
-                locked,
-                order.job_name,
-                order.labels,
-                order.purpose,
-                delegate_cap=delegate_cap,
-            )
+        async with self._budgets.reserved(order.budget, whole, location=location):
+            return await buy(Purchase(definition, locked, order.job_name, order.labels, order.purpose, delegate_cap))
 
     async def estimate(self, workflow: Workflow, time_limit: timedelta | None = None) -> list[Offer]:
         """What a job would cost at each provider that could get it, the cheapest first; nothing is signed or paid.
@@ -355,7 +405,7 @@ class Client:
     @property
     def _top_ups(self) -> TopUps:
         return TopUps(
-            self.market, self._journal, self._budgets, context=self.context.name, lock_folder=contexts.home() / "locks"
+            self.market, self._journal, self._budgets, context=self._grid(), lock_folder=contexts.home() / "locks"
         )
 
     async def spent(self, scope: str) -> Decimal:
@@ -364,7 +414,7 @@ class Client:
 
     @property
     def _budgets(self) -> Budgets:
-        return Budgets(self.market, self._journal, context=self.context.name, customer=self.account)
+        return Budgets(self.market, self._journal, context=self._grid(), customer=self.account)
 
     # ------------------------------------------------------------------ looking
 

@@ -30,6 +30,10 @@ class Job:
     def __repr__(self) -> str:
         return f"Job({self.id})"
 
+    def again(self) -> Job:
+        """A handle of the same job, for a submission that bought nothing."""
+        return Job(self._client, self.id, self.locked, adopted=True)
+
     async def info(self) -> JobInfo:
         """How the job stands now."""
         info = (await self._client.jobs([self.id]))[0]

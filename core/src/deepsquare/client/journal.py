@@ -187,11 +187,12 @@ class Journal:
             ),
         )
 
-    def signed(self, location_hash: str, transaction_hash: bytes, raw: bytes) -> None:
-        """Note the transaction that is about to be sent."""
+    def signed(self, location_hashes: Sequence[str], transaction_hash: bytes, raw: bytes) -> None:
+        """Note the transaction that is about to be sent, of one or more purchases."""
         self._db.execute(
-            "UPDATE submissions SET transaction_hash = ?, raw_transaction = ? WHERE location_hash = ?",
-            ("0x" + transaction_hash.hex(), raw, location_hash),
+            "UPDATE submissions SET transaction_hash = ?, raw_transaction = ? "
+            "WHERE location_hash IN (SELECT value FROM json_each(?))",
+            ("0x" + transaction_hash.hex(), raw, json.dumps(list(location_hashes))),
         )
 
     def bought(self, location_hash: str, job_id: str) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import KW_ONLY, dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from deepsquare.chain.types import UNLIMITED, JobDefinition
-from deepsquare.client.allowance import check_policy
+from deepsquare.client.allowance import Policy, check_policy
 from deepsquare.client.funding import Funding, MaxPriceError, check_funds
 from deepsquare.client.purchases import Purpose
 from deepsquare.credits import from_wei, to_wei
@@ -22,6 +24,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Submission:
+    """One job of `Client.submit_many`; the fields are what `Client.submit` takes."""
+
+    workflow: Workflow
+    _: KW_ONLY
+    time_limit: timedelta | None = None
+    credits: Decimal | int | str | None = None
+    max_price: Decimal | int | str | None = None
+    margin_percent: int = 0
+    name: str | None = None
+    labels: Mapping[str, str] | None = None
+    key: str | None = None
+    auto_top_up: AutoTopUp | None = None
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """One job to buy."""
 
@@ -29,7 +48,7 @@ class Order:
     price: Funding
     job_name: bytes
     labels: Mapping[str, str]
-    ensure_allowance: Literal["never", "exact"] | int
+    ensure_allowance: Policy
     auto_top_up: AutoTopUp | None = None
     budget: Budget | None = None
     purpose: Purpose | None = None

@@ -12,19 +12,20 @@ import hashlib
 import json
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from filelock import AsyncFileLock
 from tenacity import AsyncRetrying, retry_if_exception, wait_exponential_jitter
 
 from deepsquare.chain.errors import ContractError
+from deepsquare.chain.market import pages_of_requests
 from deepsquare.chain.transactions import NonceTakenError, Sent, UnminedError
 from deepsquare.chain.types import JobDefinition, JobRecord, JobRequest, JobStatus, parse_job_id, to_hex
-from deepsquare.errors import KeyUsedError, PurchaseUnknownError, TransactionError
+from deepsquare.errors import DeepSquareError, KeyUsedError, PurchaseUnknownError, TransactionError
 
 if TYPE_CHECKING:
     from deepsquare.chain.market import Market
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 # How long the answer to a purchase is looked for, and among how many of the customer's jobs.
 SETTLE_SECONDS = 60.0
 _NEWEST_JOBS = 100
+# Where the market sells one at a time.
+_BUYS_AT_ONCE = 16
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +49,35 @@ class Purpose:
     key: str
     generation: int
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """A job to buy for `locked` wei.
+
+    Args:
+        definition: with the location that the sbatch API gave to the script.
+        locked: wei.
+        job_name: 32 bytes.
+        labels: the caller's own names for it, for the journal.
+        purpose: what it is bought for, where that has a key.
+        delegate_cap: what the meta-scheduler may add later, in wei; None if it may not. Contracts of version 1.2 keep no cap.
+    """
+
+    definition: JobDefinition
+    locked: int
+    job_name: bytes
+    labels: Mapping[str, str]
+    purpose: Purpose | None = None
+    delegate_cap: int | None = None
+
+    @property
+    def location(self) -> str:
+        """What the script's id says on chain."""
+        return self.definition.batch_location_hash
+
+
+_How: TypeAlias = Callable[[Sequence[Purchase], Callable[[Sent], None]], Awaitable[list[bytes]]]
 
 
 def digest_of(workflow: Workflow) -> str:
@@ -220,72 +252,134 @@ class Purchases:
 
     # ------------------------------------------------------------------ buying
 
-    async def buy(
-        self,
-        definition: JobDefinition,
-        locked: int,
-        job_name: bytes,
-        labels: Mapping[str, str],
-        purpose: Purpose | None = None,
-        *,
-        delegate_cap: int | None = None,
-    ) -> str:
-        """Buy a job for `locked` wei, and return its id.
-
-        Args:
-            definition: with the location that the sbatch API gave to the script.
-            locked: wei.
-            job_name: 32 bytes.
-            labels: the caller's own names for it, for the journal.
-            purpose: what it is bought for, where that has a key.
-            delegate_cap: what the meta-scheduler may add later, in wei; None if it may not. Contracts of version 1.2 keep no cap.
+    async def buy(self, purchase: Purchase) -> str:
+        """Buy a job, and return its id.
 
         Raises:
             ContractError: the contract refused; nothing was bought.
             TransactionError: the node refused; nothing was bought.
             PurchaseUnknownError: it was sent, and its answer was lost for good.
         """
-        location = definition.batch_location_hash
+        self._intend(purchase)
+        (bought,) = await self._pay([purchase], self._buy_one)
+        if isinstance(bought, Exception):
+            raise bought
+        return bought
+
+    async def buy_many(self, purchases: Sequence[Purchase]) -> list[str | Exception]:
+        """Buy many jobs, with as few transactions as the market can; for each, in their order, its id or why it was not bought."""
+        for purchase in purchases:
+            self._intend(purchase)
+        if not self._market.extended:
+            limit = asyncio.Semaphore(_BUYS_AT_ONCE)
+
+            async def buy(purchase: Purchase) -> str | Exception:
+                async with limit:
+                    return (await self._each([purchase], self._buy_one))[0]
+
+            return list(await asyncio.gather(*map(buy, purchases)))
+        found: list[str | Exception] = []
+        start = 0
+        for page in pages_of_requests([self._request(purchase) for purchase in purchases]):
+            found += await self._each(purchases[start : start + len(page)], self._buy_together)
+            start += len(page)
+        return found
+
+    def _intend(self, purchase: Purchase) -> None:
+        purpose = purchase.purpose
         self._journal.intend(
-            location_hash=location,
+            location_hash=purchase.location,
             context=self._context,
             customer=self._wallet.address,
-            labels=labels,
-            locked=locked,
+            labels=purchase.labels,
+            locked=purchase.locked,
             key=None if purpose is None else purpose.key,
             generation=None if purpose is None else purpose.generation,
             digest=None if purpose is None else purpose.digest,
         )
+
+    def _request(self, purchase: Purchase) -> JobRequest:
+        purpose = purchase.purpose
+        return JobRequest(
+            purchase.definition,
+            purchase.locked,
+            purchase.job_name,
+            purchase.delegate_cap is not None,
+            purchase.delegate_cap,
+            bytes(32) if purpose is None else self.chain_key(purpose.key, purpose.generation),
+        )
+
+    async def _buy_one(self, purchases: Sequence[Purchase], before_send: Callable[[Sent], None]) -> list[bytes]:
+        (purchase,) = purchases
+        delegate = purchase.delegate_cap is not None
+        if self._market.extended and (purchase.purpose is not None or delegate):
+            return await self._buy_together(purchases, before_send)
+        return [
+            await self._market.request_job(
+                purchase.definition,
+                purchase.locked,
+                purchase.job_name,
+                delegate_spending_authority=delegate,
+                before_send=before_send,
+            )
+        ]
+
+    async def _buy_together(self, purchases: Sequence[Purchase], before_send: Callable[[Sent], None]) -> list[bytes]:
+        return await self._market.request_jobs([self._request(one) for one in purchases], before_send=before_send)
+
+    async def _each(self, purchases: Sequence[Purchase], how: _How) -> list[str | Exception]:
+        """Buy some jobs, by halves if they are refused together: one that is refused spoils no other."""
+        try:
+            return await self._pay(purchases, how)
+        except ContractError as error:
+            if len(purchases) == 1:
+                return [error]
+            middle = len(purchases) // 2
+            return [*await self._each(purchases[:middle], how), *await self._each(purchases[middle:], how)]
+        except DeepSquareError as error:
+            return [error] * len(purchases)
+
+    async def _pay(self, purchases: Sequence[Purchase], how: _How) -> list[str | Exception]:
+        """Buy some jobs with one transaction.
+
+        Raises:
+            DeepSquareError: nothing was bought.
+        """
         signed: list[Sent] = []
 
         def journal(sent: Sent) -> None:
-            self._journal.signed(location, sent.hash, sent.raw)
+            self._journal.signed([purchase.location for purchase in purchases], sent.hash, sent.raw)
             signed.append(sent)
 
         try:
-            delegate = delegate_cap is not None
-            if not self._market.extended or (purpose is None and not delegate):
-                bought = await self._market.request_job(
-                    definition, locked, job_name, delegate_spending_authority=delegate, before_send=journal
-                )
-            else:
-                key = bytes(32) if purpose is None else self.chain_key(purpose.key, purpose.generation)
-                request = JobRequest(definition, locked, job_name, delegate, delegate_cap, key)
-                (bought,) = await self._market.request_jobs([request], before_send=journal)
-            job_id = to_hex(bought)
+            bought: list[str | Exception] = [to_hex(job_id) for job_id in await how(purchases, journal)]
         except ContractError:
             raise
         except Exception as error:
             # Whatever it was: once it is signed, it may have been carried out.
             if not signed:
                 raise
-            job_id = await self._settle(location, signed[-1], error)
+            if len(purchases) == 1:
+                bought = [await self._settle(purchases[0].location, signed[-1], error)]
+            else:
+                bought = [await self._settled_or_not(purchase, signed[-1], error) for purchase in purchases]
+        for purchase, job_id in zip(purchases, bought, strict=True):
+            if isinstance(job_id, str):
+                self._bought(purchase, job_id)
+        return bought
+
+    def _bought(self, purchase: Purchase, job_id: str) -> None:
         try:
-            self._journal.bought(location, job_id)
+            self._journal.bought(purchase.location, job_id)
         except sqlite3.Error as error:
             # The job is bought, and its location hash is in the journal: only the short way to it is missing.
             _log.warning("the journal could not note the job %s: %s", job_id, error)
-        return job_id
+
+    async def _settled_or_not(self, purchase: Purchase, sent: Sent, error: Exception) -> str | Exception:
+        try:
+            return await self._settle(purchase.location, sent, error)
+        except DeepSquareError as failure:
+            return failure
 
     async def _settle(self, location: str, sent: Sent, error: Exception | None) -> str:
         """The job of a purchase whose answer was lost, by `error`, or with the process that sent it.
@@ -301,7 +395,7 @@ class Purchases:
                     retry=retry_if_exception(_may_pass), wait=wait_exponential_jitter(multiplier=0.5, max=5)
                 ):
                     with attempt:
-                        return await self._on_chain(location) or to_hex(await self._market.settle_request(sent))
+                        return await self._on_chain(location) or await self._of_request(location, sent)
         except ContractError:
             raise
         except TransactionError as refusal:
@@ -313,6 +407,16 @@ class Purchases:
         except TimeoutError:
             pass
         raise PurchaseUnknownError(location, str(error) or type(error).__name__) from None
+
+    async def _of_request(self, location: str, sent: Sent) -> str:
+        """The job of a location among those that a transaction bought."""
+        ids = await self._market.settle_request(sent)
+        if len(ids) > 1:
+            records = await self._market.get_jobs(ids)
+            ids = [record.job_id for record in records if record and record.definition.batch_location_hash == location]
+        if not ids:
+            raise TransactionError("the transaction was carried out, and did not buy this job")
+        return to_hex(ids[0])
 
     async def _on_chain(self, location: str) -> str | None:
         """The job of a location, among the customer's newest."""
