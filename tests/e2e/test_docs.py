@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from deepsquare import BlockingClient, BlockingJob, Client, Job, errors
 from deepsquare.compiler import compile_workflow
 from deepsquare.workflow import from_dict
 from deepsquare.workflow.models import Workflow
@@ -32,6 +34,8 @@ EXAMPLES = re.findall(r"```yaml\n(.*?)```\n\n```text\n(.*?)```", TEXT, re.DOTALL
 OTHERS = [text for text in re.findall(r"```ya?ml\n(.*?)```", TEXT, re.DOTALL) if "minimumResources" not in text]
 
 PROGRAMS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+PYTHON = (REPOSITORY / "docs" / "python.md").read_text()
+SNIPPETS = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", PYTHON, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +114,34 @@ def test_programs_print_the_result(number: int, local_grid: Grid, tmp_path: Path
     (tmp_path / "train.yaml").write_text(yaml.safe_dump({"resources": RESOURCES, "steps": [step]}))
     said = local_grid.run(sys.executable, "-c", PROGRAMS[number], cwd=tmp_path).stdout
     assert [line for line in said.splitlines() if line] == ["training", "b'0.93\\n'"]
+
+
+def test_the_command_line_gives_the_result(local_grid: Grid, tmp_path: Path) -> None:
+    step = {"run": {"command": 'echo training; echo 0.93 >"$DEEPSQUARE_RESULT"'}}
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump({"resources": RESOURCES, "steps": [step]}))
+    job = local_grid.json("submit", tmp_path / "train.yaml", "--time-limit", "10m", "--result", "--watch")
+    assert local_grid.cli("job", "result", job["id"]).stdout == "0.93\n"
+    local_grid.cli("job", "result", job["id"], "--output", tmp_path / "result")
+    assert (tmp_path / "result").read_text() == "0.93\n"
+    assert local_grid.logs(job["id"])[:1] == ["training"]
+    assert "deepsquare-result" not in local_grid.cli("job", "logs", job["id"]).stdout
+
+
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
+def test_snippets_print_what_is_said(number: int, local_grid: Grid, tmp_path: Path) -> None:
+    program, printed = SNIPPETS[number]
+    shutil.copy(REPOSITORY / "docs" / "examples" / "hello.yaml", tmp_path)
+    assert local_grid.run(sys.executable, "-c", program, cwd=tmp_path).stdout == printed
+
+
+@pytest.mark.parametrize("kind", [Client, BlockingClient, Job, BlockingJob, errors], ids=lambda kind: kind.__name__)
+def test_each_public_name_is_told(kind: Any) -> None:
+    assert len(SNIPPETS) == PYTHON.count("```python")
+    names = [name for name in vars(kind) if not name.startswith("_")]
+    if kind is errors:
+        # Those of operators are theirs.
+        names = [name for name in names if name.endswith("Error") and name not in ("GridError", "SchedulerError")]
+    assert [name for name in names if not re.search(rf"\b{name}\b", PYTHON)] == []
 
 
 def test_each_field_of_the_language_is_told() -> None:

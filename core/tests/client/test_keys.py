@@ -22,7 +22,7 @@ from deepsquare.client import client as client_module
 from deepsquare.client.client import Client
 from deepsquare.client.journal import Journal
 from deepsquare.errors import KeyUsedError, UnknownJobError
-from deepsquare.workflow import from_dict
+from deepsquare.workflow import ResultError, WorkflowError, from_dict
 
 from core.tests.chain.conftest import Parties
 from core.tests.chain.test_market import DEFINITION, MINUTE
@@ -134,6 +134,36 @@ async def test_another_machine_finds_the_job(parties: Parties, client: Client, t
     assert found is not None
     assert found.id == second.id != first.id
     assert await count(parties) == before + 1
+
+
+async def test_results_are_known_by_the_same_tag_on_each_machine(
+    parties: Parties, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await client.submit(workflow(), time_limit=LIMIT, key="tag", result=True)
+    location = (await job.info()).location_hash
+    tag = client.purchases.result_tag("tag", 0)
+    assert client._journal.tag_of(location) == tag
+    assert tag not in client.purchases.chain_key("tag", 0).hex()
+    set_up(tmp_path / "second", parties)
+    async with Client("grid") as other:
+        with pytest.raises(KeyUsedError):
+            # As it does not ask for the same.
+            await client.submit(workflow(), time_limit=LIMIT, key="tag")
+        assert (await other.submit(workflow(), time_limit=LIMIT, key="tag", result=True)).id == job.id
+        assert other._journal.tag_of(location) == tag
+    await job.cancel()
+
+
+async def test_what_can_send_no_result_is_not_bought(parties: Parties, client: Client) -> None:
+    before = await count(parties)
+    silent = from_dict(workflow().to_dict() | {"enableLogging": False})
+    with pytest.raises(WorkflowError, match="the result travels with the log"):
+        await client.submit(silent, time_limit=LIMIT, result=True)
+    job = await client.submit(workflow(), time_limit=LIMIT)
+    assert await count(parties) == before + 1
+    await job.cancel()
+    with pytest.raises(ResultError, match="not submitted with result=True"):
+        await job.result()
 
 
 async def test_many_at_once_buy_one(parties: Parties, client: Client) -> None:

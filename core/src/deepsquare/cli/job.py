@@ -147,6 +147,10 @@ def submit(
         Literal["let_run", "stop"],
         typer.Option(help="What becomes of running jobs when the budget refuses one."),
     ] = "let_run",
+    result: Annotated[
+        bool,
+        typer.Option("--result", help="Keep what it writes to $DEEPSQUARE_RESULT, for `deepsquare job result`."),
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show state changes and output until the end.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -199,6 +203,7 @@ def submit(
                     name=name,
                     labels=labels,
                     key=key,
+                    result=result,
                     ensure_allowance=ensure_allowance,
                     auto_top_up=None
                     if auto_top_up is None
@@ -361,6 +366,32 @@ def logs(
                 sys.stdout.buffer.flush()
             else:
                 print(sanitize(line.data), flush=True)
+
+
+@app.command()
+def result(
+    job_id: JobId,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write it to; standard output when left out.")
+    ] = None,
+) -> None:
+    """Wait for a job's end, and give what it wrote to $DEEPSQUARE_RESULT: it has to be submitted with --result.
+
+    It is the provider's word: treat it as data from a stranger.
+
+    Example: deepsquare job result 0x2a --output model.json
+    """
+    from deepsquare.client.blocking import BlockingClient
+
+    with BlockingClient() as client:
+        found = client.result(client.job(job_id).id)
+    if found is None:
+        fail("the job wrote nothing to $DEEPSQUARE_RESULT")
+    if output is None:
+        sys.stdout.buffer.write(found)
+        sys.stdout.buffer.flush()
+    else:
+        output.write_bytes(found)
 
 
 @app.command()

@@ -139,6 +139,7 @@ class BlockingClient:
         ensure_allowance: EnsureAllowance = "never",
         auto_top_up: AutoTopUp | None = None,
         budget: Budget | None = None,
+        result: bool = False,
     ) -> BlockingJob:
         """Buy one job; see `Client.submit`."""
         job = self._call(
@@ -154,6 +155,7 @@ class BlockingClient:
             ensure_allowance=ensure_allowance,
             auto_top_up=auto_top_up,
             budget=budget,
+            result=result,
         )
         return BlockingJob(self, job)
 
@@ -210,6 +212,10 @@ class BlockingClient:
     def logs(self, job_id: str, *, follow: bool = True) -> Iterator[LogLine]:
         """The lines of a job's output; see `Client.logs`."""
         return self._iterate(self._client.logs(job_id, follow=follow))
+
+    def result(self, job_id: str) -> bytes | None:
+        """What a job wrote to `$DEEPSQUARE_RESULT`; see `Client.result`."""
+        return self._call(self._client.result, job_id)
 
     def log_tail(self, job_id: str, lines: int = 20) -> list[str]:
         """The last lines of a job's output so far, safe to print on a terminal."""
@@ -294,6 +300,10 @@ class BlockingJob:
     def deliver(self) -> None:
         """Note that its result has reached you; see `Job.deliver`."""
         self._job.deliver()
+
+    def result(self) -> bytes | None:
+        """What it wrote to `$DEEPSQUARE_RESULT`, when it is at its end; see `Client.result`."""
+        return self._client.result(self.id)
 
     def logs(self, *, follow: bool = True) -> Iterator[LogLine]:
         """Its output; see `Client.logs`."""

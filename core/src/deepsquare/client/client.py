@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -38,6 +39,7 @@ from deepsquare.errors import (
     DeepSquareError,
     UnknownJobError,
 )
+from deepsquare.workflow.results import ResultError, ResultReader, new_tag
 
 if TYPE_CHECKING:
     from deepsquare.workflow import Workflow
@@ -164,6 +166,7 @@ class Client:
         ensure_allowance: EnsureAllowance = "never",
         auto_top_up: AutoTopUp | None = None,
         budget: Budget | None = None,
+        result: bool = False,
     ) -> Job:
         """Buy one job, or with a key find the one that was bought before.
 
@@ -191,6 +194,7 @@ class Client:
             auto_top_up: lock more before the job runs dry: by this client as long as it is open, or by the grid. For a job that
                 the key finds, only what the client does begins anew.
             budget: what all jobs of its scope may cost together; this one's top-ups count too, and what the grid may add.
+            result: have the job send what its commands write to `$DEEPSQUARE_RESULT`, at most 1 MiB, for `Job.result`.
 
         Returns:
             The job's handle, as soon as the purchase is in a block.
@@ -202,6 +206,7 @@ class Client:
             MaxPriceError: it would lock more than `max_price`; nothing was bought.
             FundingError: balance or allowance too low; nothing was bought.
             BudgetError: the budget has not so much left; nothing was bought.
+            WorkflowError: it can't send a result; nothing was bought.
             WorkflowRejectedError: the sbatch API found the workflow invalid; nothing was bought.
             ContractError: the contract refused; nothing was bought.
             KeyUsedError: the job under the key was bought for another workflow; nothing was bought.
@@ -220,6 +225,7 @@ class Client:
             key=key,
             auto_top_up=auto_top_up,
             budget=budget,
+            result=result,
         )
         order = self._order(wanted, parse_policy(ensure_allowance))
 
@@ -276,16 +282,24 @@ class Client:
             policy,
             wanted.auto_top_up,
             wanted.budget,
+            tag=new_tag() if wanted.result else None,
         )
         order.delegate_cap(self.market)
+        # Whether it can send a result is known before anything is asked for.
+        _ = order.script
         return order
 
     async def _buy_under_key(self, wanted: Submission, order: Order, buy: Buy) -> Job:
         """Find the job of a key, or buy it; nobody else on this machine buys under the key meanwhile."""
         assert wanted.key is not None
-        digest = digest_of(wanted.workflow)
+        digest = digest_of(wanted.workflow, result=wanted.result)
         record, generation = await self.purchases.known(wanted.key, digest)
+        if wanted.result:
+            order = replace(order, tag=self.purchases.result_tag(wanted.key, generation))
         if record is not None:
+            if order.tag is not None:
+                # It may have been another machine.
+                self._journal.keep_tag(record.definition.batch_location_hash, order.tag)
             await self._budgets.adopt(wanted.budget, record)
             self._watch_over(to_hex(record.job_id), wanted.auto_top_up)
             return Job(self, to_hex(record.job_id), from_wei(record.max_cost), adopted=True)
@@ -296,7 +310,9 @@ class Client:
     async def _buy(self, order: Order, buy: Buy) -> Job:
         needs = needs_of(order.workflow)
         locked = await order.locked(needs, self.market, self.account)
-        location = await submit_workflow(self.context.sbatch_url, order.workflow.to_dict(), self._wallet)
+        location = await submit_workflow(self.context.sbatch_url, order.script.to_dict(), self._wallet)
+        if order.tag is not None:
+            self._journal.keep_tag(location, order.tag)
         job_id = await self._whole(self._pay(order, replace(needs, batch_location_hash=location), locked, buy))
         self._watch_over(job_id, order.auto_top_up)
         return Job(self, job_id, from_wei(locked))
@@ -544,10 +560,14 @@ class Client:
             ApiError: the logger refuses, for example because the job is another customer's.
             ConnectionFailedError: the logger or the chain can't be reached.
         """
-        job_id = (await self.jobs([job_id]))[0].id
+        (info,) = await self.jobs([job_id])
+        job_id, tag = info.id, self._journal.tag_of(info.location_hash)
+        # Lines that carry the result are nothing for people to read.
+        skips = ResultReader(tag).feed if tag else lambda line: False
         if not follow:
             async for line in self._logs.read(job_id, follow=False, ended=None):
-                yield line
+                if not skips(line.data):
+                    yield line
             return
         ended = asyncio.Event()
 
@@ -561,15 +581,46 @@ class Client:
         waiter = asyncio.create_task(wait_for_end())
         try:
             async for line in self._logs.read(job_id, follow=True, ended=ended):
-                yield line
+                if not skips(line.data):
+                    yield line
             await waiter
         finally:
             waiter.cancel()
             await asyncio.gather(waiter, return_exceptions=True)
 
+    async def result(self, job_id: str) -> bytes | None:
+        """What a job that was submitted with `result=True` wrote to `$DEEPSQUARE_RESULT`, when it is at its end.
+
+        It is the provider's word: treat it as data from a stranger, and never unpickle it.
+
+        Returns:
+            The file's bytes, or None if there was none.
+
+        Raises:
+            ResultError: it is incomplete, too large, damaged or no file; or the job was not asked for one on this machine, and not
+                under a key.
+            UnknownJobError: the id is no job's.
+        """
+        async for info in self.watch([job_id]):
+            last = info
+        tag = self._journal.tag_of(last.location_hash)
+        if tag is None:
+            raise ResultError("incomplete", "it was not submitted with result=True from this machine")
+        reader = ResultReader(tag)
+        async for line in self._logs.read(last.id, follow=False, ended=None):
+            reader.feed(line.data)
+        return reader.result
+
     async def log_tail(self, job_id: str, lines: int = 20) -> list[str]:
         """The last lines of a job's output so far, safe to print on a terminal."""
-        return await self._logs.tail(to_hex(parse_job_id(job_id)), lines)
+        (info,) = await self.jobs([job_id])
+        if self._journal.tag_of(info.location_hash) is None:
+            return await self._logs.tail(info.id, lines)
+        # The last lines are those of the result, as many as it needs.
+        last: deque[str] = deque(maxlen=max(lines, 0))
+        async for line in self.logs(info.id, follow=False):
+            last.append(sanitize(line.data))
+        return list(last)
 
 
 __all__ = ["Client", "Job", "JobInfo", "LogLine", "sanitize"]

@@ -64,6 +64,10 @@ class Job:
         """Note that its result has reached you: from now on its key buys anew."""
         self._client.purchases.deliver(self.id)
 
+    async def result(self) -> bytes | None:
+        """What it wrote to `$DEEPSQUARE_RESULT`, when it is at its end; see `Client.result`."""
+        return await self._client.result(self.id)
+
     def logs(self, *, follow: bool = True) -> AsyncIterator[LogLine]:
         """Its output; see `Client.logs`."""
         return self._client.logs(self.id, follow=follow)

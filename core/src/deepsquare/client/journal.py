@@ -82,6 +82,12 @@ _CHANGES = (
         "CREATE INDEX budget_charges_of_scope ON budget_charges (context, customer, scope)",
         "CREATE INDEX budget_charges_of_job ON budget_charges (job_id)",
     ),
+    (
+        """CREATE TABLE results (
+            location_hash TEXT PRIMARY KEY,
+            tag TEXT NOT NULL                 -- by which the job's result is known among the lines of its log
+        ) STRICT""",
+    ),
 )
 
 
@@ -252,6 +258,15 @@ class Journal:
             (context, customer, job_id),
         ).fetchone()
         return bool(row[0])
+
+    def keep_tag(self, location_hash: str, tag: str) -> None:
+        """Note the tag of a job's result."""
+        self._db.execute("INSERT OR IGNORE INTO results VALUES (?, ?)", (location_hash, tag))
+
+    def tag_of(self, location_hash: str) -> str | None:
+        """The tag of a job's result, if it was bought with one."""
+        row = self._db.execute("SELECT tag FROM results WHERE location_hash = ?", (location_hash,)).fetchone()
+        return None if row is None else row[0]
 
     def labels(self, context: str, customer: str) -> dict[str, dict[str, str]]:
         """The labels of all submissions of a customer, by location hash."""

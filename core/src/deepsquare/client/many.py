@@ -122,6 +122,6 @@ def _again(wanted: Submission, before: Submission, found: Job | Exception) -> Jo
     """What a second submission under a key gives."""
     if isinstance(found, Exception):
         return found
-    if digest_of(wanted.workflow) != digest_of(before.workflow):
+    if digest_of(wanted.workflow, result=wanted.result) != digest_of(before.workflow, result=before.result):
         return KeyUsedError(wanted.key or "", found.id)
     return found.again()

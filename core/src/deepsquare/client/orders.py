@@ -15,6 +15,7 @@ from deepsquare.client.allowance import Policy, check_policy
 from deepsquare.client.funding import Funding, MaxPriceError, check_funds
 from deepsquare.client.purchases import Purpose
 from deepsquare.credits import from_wei, to_wei
+from deepsquare.workflow.results import with_result
 
 if TYPE_CHECKING:
     from deepsquare.chain.market import Market
@@ -38,6 +39,7 @@ class Submission:
     key: str | None = None
     auto_top_up: AutoTopUp | None = None
     budget: Budget | None = None
+    result: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,13 @@ class Order:
     auto_top_up: AutoTopUp | None = None
     budget: Budget | None = None
     purpose: Purpose | None = None
+    tag: str | None = None
+    """By which the job's result is known; None if it sends none."""
+
+    @property
+    def script(self) -> Workflow:
+        """What is to be compiled."""
+        return self.workflow if self.tag is None else with_result(self.workflow, self.tag)
 
     async def locked(self, needs: JobDefinition, market: Market, customer: str) -> int:
         """The wei to lock, which the customer has.

@@ -80,9 +80,10 @@ class Purchase:
 _How: TypeAlias = Callable[[Sequence[Purchase], Callable[[Sent], None]], Awaitable[list[bytes]]]
 
 
-def digest_of(workflow: Workflow) -> str:
-    """What tells whether two workflows are the same."""
-    return hashlib.sha256(json.dumps(workflow.to_dict(), sort_keys=True).encode()).hexdigest()
+def digest_of(workflow: Workflow, *, result: bool = False) -> str:
+    """What tells whether two submissions are the same: the workflow, and whether its result is wanted."""
+    text = json.dumps(workflow.to_dict(), sort_keys=True) + ("\nresult" if result else "")
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Purchases:
@@ -98,13 +99,20 @@ class Purchases:
 
     def chain_key(self, key: str, generation: int) -> bytes:
         """The 32 bytes on chain of a key's generation: the same from each machine that has the wallet."""
+        return self._derived(generation.to_bytes(8, "big") + key.encode())
+
+    def result_tag(self, key: str, generation: int) -> str:
+        """The tag of the result of a key's generation: the same from each machine that has the wallet."""
+        return self._derived(b"result" + generation.to_bytes(8, "big") + key.encode()).hex()[:32]
+
+    def _derived(self, text_of: bytes) -> bytes:
         if self._secret is None:
             # Signatures are deterministic (RFC 6979), and this text is signed for nothing else.
             text = (
                 f"DeepSquare: the names of my purchases on the market {self._market.address('MetaScheduler').lower()}"
             )
             self._secret = hashlib.sha256(self._wallet.sign_message(text.encode())).digest()
-        return hashlib.sha256(self._secret + generation.to_bytes(8, "big") + key.encode()).digest()
+        return hashlib.sha256(self._secret + text_of).digest()
 
     @asynccontextmanager
     async def alone(self, key: str) -> AsyncIterator[None]:
