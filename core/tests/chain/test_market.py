@@ -252,6 +252,24 @@ async def test_a_node_that_has_a_transaction_already_is_understood(
     await parties.customer.cancel_job(job_id)
 
 
+async def test_what_ran_out_of_gas_is_sent_again(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
+    too_low = [True]
+
+    async def misjudging(w3: Any, method: str, *arguments: Any) -> Any:
+        answer = await rpc.request(w3, method, *arguments)
+        if method == "eth_estimateGas" and too_low:
+            too_low.pop()
+            return hex(int(answer, 16) * 6 // 10)
+        return answer
+
+    monkeypatch.setattr(transactions, "request", misjudging)
+    before, sent = await ids_of(parties), list[Sent]()
+    job_id = await parties.customer.request_job(DEFINITION, MINUTE, NAME, before_send=sent.append)
+    assert len(sent) == 2
+    assert await ids_of(parties) == [*before, job_id]
+    await parties.customer.cancel_job(job_id)
+
+
 async def test_a_watch_keeps_what_it_saw_before_a_node_failed(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
