@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from deepsquare.chain.market import Assignment
+from deepsquare.chain.rpc import request
 from deepsquare.chain.types import UNLIMITED, ZERO_ADDRESS, JobDefinition, JobRecord, JobReport, JobStatus
 from deepsquare.client import ledger
 from deepsquare.client.audit import audit
@@ -34,14 +35,16 @@ def made(labels: dict[str, str], at: datetime = NOON, locked: int = 5, billed: i
     return JobCost(record, JobInfo.of(record), labels)
 
 
-async def run(parties: Parties, seconds: int, *, top_up: int = 0) -> bytes:
-    """Buy a job for ten minutes, and end it with a report of some seconds."""
+async def run(parties: Parties, seconds: int, *, top_up: int = 0, lasts: int = 0) -> bytes:
+    """Buy a job for ten minutes, and end it with a report of some seconds, after so many on the chain."""
     job_id = await parties.customer.request_job(DEFINITION, 10 * MINUTE, NAME)
     await parties.scheduler.meta_schedule([Assignment(job_id, parties.provider.account, UNLIMITED)])
     await parties.provider.claim_jobs(1)
     await parties.provider.report([JobReport(job_id, JobStatus.RUNNING)])
     if top_up:
         await parties.customer.top_up_job(job_id, top_up)
+    if lasts:
+        await request(parties.customer.w3, "evm_increaseTime", lasts)
     await parties.provider.report([JobReport(job_id, JobStatus.FINISHED, seconds)])
     return job_id
 
@@ -109,9 +112,25 @@ async def test_all_transactions_take_one_query_a_range_of_blocks(
     monkeypatch.setattr(ledger, "BLOCKS_A_CALL", 10)
     costs = await costs_of(parties)
     assert all(cost.trace and cost.trace.purchase and cost.trace.end for cost in costs.values())
-    assert ranges[0][0] == 0
-    assert ranges[:-1] == [(first, first + 9) for first in range(0, 10 * (len(ranges) - 1), 10)]
+    starts = [ranges[0][0] + 10 * number for number in range(len(ranges))]
+    assert ranges[:-1] == [(start, start + 9) for start in starts[:-1]]
+    assert ranges[-1] == (starts[-1], await parties.customer.block_number())
+    assert len(ranges) > 1
     assert await traced(parties.customer, parties.customer.account, []) == []
+
+
+async def test_the_events_before_the_first_purchase_are_not_read(parties: Parties) -> None:
+    market = parties.customer
+    before = await market.block_number()
+    await request(market.w3, "evm_increaseTime", 3600)
+    job_id = await run(parties, 1)
+    head, cost = await market.block_number(), (await costs_of(parties))[job_id]
+    first = await ledger.block_at(market, head, cost.record.submit_time)
+    assert first == before + 1
+    assert job_id in (found := await ledger.read_ledger(market, head, first=first)).opened
+    assert len(found.opened) == 1
+    assert await ledger.block_at(market, head, 0) == 0
+    assert await ledger.block_at(market, head, 2**40) == head
 
 
 async def test_an_audit_points_out_what_the_provider_reported_too_much(parties: Parties) -> None:
@@ -125,6 +144,24 @@ async def test_an_audit_points_out_what_the_provider_reported_too_much(parties: 
     assert [(one.cost.record.job_id, one.reasons) for one in found.suspicions] == [(greedy, ("chain",))]
     assert found.suspicions[0].billed == timedelta(minutes=5)
     assert (found.judged, found.read, found.unread) == (2, 0, ())
+
+
+async def test_an_audit_points_out_a_bill_for_more_than_the_output_spans(parties: Parties) -> None:
+    job_id = await run(parties, 1200, top_up=10 * MINUTE, lasts=1200)
+    cost = (await costs_of(parties))[job_id]
+
+    async def busy(_: str) -> tuple[datetime, datetime]:
+        return NOON, NOON + timedelta(minutes=19)
+
+    async def soon_quiet(_: str) -> tuple[datetime, datetime]:
+        return NOON, NOON + timedelta(minutes=1)
+
+    assert not (await audit(parties.customer, [cost], busy)).suspicions
+    found = await audit(parties.customer, [cost], soon_quiet)
+    assert [(one.billed, one.written, one.reasons) for one in found.suspicions] == [
+        (timedelta(minutes=20), timedelta(minutes=1), ("log",))
+    ]
+    assert found.read == 1
 
 
 @pytest.mark.parametrize("error", [ApiError("not yours"), ConnectionFailedError("away")])

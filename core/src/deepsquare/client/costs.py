@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from deepsquare.chain.types import JobRecord
 from deepsquare.client.job import JobInfo
-from deepsquare.client.ledger import read_ledger
+from deepsquare.client.ledger import block_at, read_ledger
 from deepsquare.credits import from_wei
 from deepsquare.errors import DeepSquareError
 
@@ -94,7 +94,7 @@ async def job_costs(market: Market, customer: str, labels: Mapping[str, Mapping[
 
 
 async def traced(market: Market, customer: str, costs: Sequence[JobCost]) -> list[JobCost]:
-    """The same jobs with their transactions and prices: the events are read once, however many jobs there are.
+    """The same jobs with their transactions and prices: the events since the first purchase are read once, for all of them.
 
     Raises:
         RpcError: the node refuses.
@@ -102,7 +102,9 @@ async def traced(market: Market, customer: str, costs: Sequence[JobCost]) -> lis
     """
     if not costs:
         return []
-    ledger = await read_ledger(market, await market.block_number(), payer=customer)
+    head = await market.block_number()
+    first = await block_at(market, head, min(cost.record.submit_time for cost in costs))
+    ledger = await read_ledger(market, head, first=first, payer=customer)
     top_ups: dict[bytes, list[str]] = {cost.record.job_id: [] for cost in costs}
     for top_up in ledger.top_ups:
         if top_up.job_id in top_ups:

@@ -64,12 +64,13 @@ class Ledger:
         return found
 
 
-async def read_ledger(market: Market, head: int, *, payer: str | None = None) -> Ledger:
-    """What the events up to a block tell.
+async def read_ledger(market: Market, head: int, *, first: int = 0, payer: str | None = None) -> Ledger:
+    """What the events of some blocks tell.
 
     Args:
         market: the contracts.
         head: the last block to look at.
+        first: the first one.
         payer: on contracts of version 1.2, which have no event of a top-up, look only for those that this account paid:
             each transaction that may be one is a call more.
 
@@ -80,12 +81,25 @@ async def read_ledger(market: Market, head: int, *, payer: str | None = None) ->
     events = [_TRANSFER, *((_CHANGED, _TOPPED_UP) if market.extended else (_CREATED, _MOVED))]
     names = {market.topic(*event): event for event in events}
     ledger = Ledger()
-    for start in range(0, head + 1, BLOCKS_A_CALL):
+    for start in range(first, head + 1, BLOCKS_A_CALL):
         for log in await market.get_logs(events, start, min(head, start + BLOCKS_A_CALL - 1)):
             _enter(ledger, names[log["topics"][0]], log)
     if not market.extended:
         ledger.top_ups = await _top_ups_of_calls(market, ledger, payer)
     return ledger
+
+
+async def block_at(market: Market, head: int, timestamp: int) -> int:
+    """The first block, `head` at the latest, that is not older than a unix time; it takes a few calls, also on a long chain."""
+    first, last = 0, head
+    while first < last:
+        middle = (first + last) // 2
+        block = await request(market.w3, "eth_getBlockByNumber", hex(middle), False)
+        if int(block["timestamp"], 16) < timestamp:
+            first = middle + 1
+        else:
+            last = middle
+    return first
 
 
 def _enter(ledger: Ledger, event: tuple[str, str], log: dict[str, Any]) -> None:
