@@ -73,6 +73,15 @@ async def test_a_log_of_nothing_is_empty(reader, job_id):
     assert await stored(reader, job_id) == []
 
 
+async def test_the_times_of_the_first_and_the_last_line(writer, reader, customer, job_id):
+    assert await reader.times(job_id) is None
+    begin = 1_700_000_000
+    for seconds in (0, 60, 3600):
+        await writer.write(job_id, customer.address, [(b"line", (begin + seconds) * 10**9, seconds + 1)])
+    first, last = await reader.times(job_id)
+    assert (first.timestamp(), last.timestamp()) == (begin, begin + 3600)
+
+
 async def test_history_first_then_live_until_the_job_has_ended(writer, reader, customer, job_id):
     await writer.write(job_id, customer.address, lines_of(b"history"))
     ended = asyncio.Event()

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -220,6 +220,10 @@ class BlockingClient:
     def log_tail(self, job_id: str, lines: int = 20) -> list[str]:
         """The last lines of a job's output so far, safe to print on a terminal."""
         return self._call(self._client.log_tail, job_id, lines)
+
+    def log_times(self, job_id: str) -> tuple[datetime, datetime] | None:
+        """When the provider saw the first and the last line of a job's output; see `Client.log_times`."""
+        return self._call(self._client.log_times, job_id)
 
     def funds(self) -> tuple[Decimal, Decimal]:
         """The own balance and allowance, in credits."""

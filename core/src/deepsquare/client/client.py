@@ -8,7 +8,7 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -621,6 +621,15 @@ class Client:
         async for line in self.logs(info.id, follow=False):
             last.append(sanitize(line.data))
         return list(last)
+
+    async def log_times(self, job_id: str) -> tuple[datetime, datetime] | None:
+        """When the provider saw the first and the last line of a job's output so far; None when there is none.
+
+        Raises:
+            ApiError: the logger refuses, for example because the job is another customer's.
+            ConnectionFailedError: the logger can't be reached.
+        """
+        return await self._logs.times(to_hex(parse_job_id(job_id)))
 
 
 __all__ = ["Client", "Job", "JobInfo", "LogLine", "sanitize"]

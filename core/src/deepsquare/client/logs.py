@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import grpc
@@ -112,6 +113,29 @@ class LogReader:
                 await patience.wait(error)
             else:
                 return list(last)
+
+    async def times(self, job_id: str) -> tuple[datetime, datetime] | None:
+        """When the provider saw the first and the last line that are stored now; None when there is none.
+
+        Of a logger that can leave lines out, no others are read.
+
+        Raises:
+            ApiError: the logger refuses, for example because the job is another customer's.
+            ConnectionFailedError: the logger can't be reached for two minutes.
+        """
+        patience = _Patience(self._endpoint)
+        while True:
+            last: LogLine | None = None
+            try:
+                async with contextlib.aclosing(self._drain(job_id, 0)) as lines:
+                    first = await anext(lines, None)
+                if first is not None:
+                    async for line in self._drain(job_id, -1):
+                        last = line
+            except _BrokenError as error:
+                await patience.wait(error)
+            else:
+                return None if first is None or last is None else (_time(first), _time(last))
 
     async def _live(self, job_id: str, skip: int, ended: asyncio.Event | None) -> AsyncGenerator[LogLine]:
         """The lines behind the first `skip` ones, until `ended` is set."""
@@ -255,6 +279,10 @@ class _Patience:
         longest = min(_MAX_WAIT_SECONDS, 0.2 * 2 ** min(self._failures, 10))
         # At random, so that all the readers of a logger that comes back don't come back at once.
         await asyncio.sleep(longest * (0.5 + secrets.randbelow(501) / 1000))
+
+
+def _time(line: LogLine) -> datetime:
+    return datetime.fromtimestamp(line.timestamp_ns // 10**9, UTC)
 
 
 def _result(done: asyncio.Future[T]) -> T:
