@@ -12,23 +12,28 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
-from deepsquare import Client, JobStatus, contexts
-from deepsquare.chain.types import JobDefinition, JobRecord, JobRequest
-from deepsquare.client.sbatch import submit_workflow
-from deepsquare.credits import format_credits
+from deepsquare import AutoTopUp, Client, JobStatus
+from deepsquare.chain.types import JobRecord, parse_job_id
+from deepsquare.credits import format_credits, to_wei
 from deepsquare.grid.config import GridConfig
 from deepsquare.grid.services import open_market
+from deepsquare.workflow import from_dict
 
 _COMMAND = Path(sys.executable).parent / "deepsquare"
 _WORK = "sleep 170; echo the work is done"
 _LOOK_SECONDS = 1.0
-_WORKFLOW = {
-    "resources": {"tasks": 1, "cpusPerTask": 1, "memPerCpu": 50, "gpus": 0},
-    "enableLogging": True,
-    "steps": [{"run": {"command": _WORK}}],
-}
+_WORKFLOW = from_dict(
+    {
+        "resources": {"tasks": 1, "cpusPerTask": 1, "memPerCpu": 50, "gpus": 0},
+        "enableLogging": True,
+        "steps": [{"run": {"command": _WORK}}],
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +41,10 @@ class Case:
     """One way to pay for the work, and what is to come of it."""
 
     name: str
+    by: Literal["grid", "client"]
+    """Who adds more."""
     cap_minutes: int
-    """What the grid may add, in minutes' worth; 0: it may add nothing."""
+    """How much, in minutes' worth; 0: nothing."""
     ends: JobStatus
     locks_minutes: int
     """The minutes' worth that are locked at its end."""
@@ -45,9 +52,10 @@ class Case:
 
 # The longest first, as few may fit the machine at once.
 _CASES = (
-    Case("top-ups by the grid", 5, JobStatus.FINISHED, 4),
-    Case("no top-ups", 0, JobStatus.OUT_OF_CREDITS, 1),
-    Case("a cap of one minute", 1, JobStatus.OUT_OF_CREDITS, 2),
+    Case("top-ups by the grid", "grid", 5, JobStatus.FINISHED, 4),
+    Case("top-ups by the client", "client", 5, JobStatus.FINISHED, 4),
+    Case("no top-ups", "grid", 0, JobStatus.OUT_OF_CREDITS, 1),
+    Case("a cap of one minute", "grid", 1, JobStatus.OUT_OF_CREDITS, 2),
 )
 
 
@@ -75,28 +83,14 @@ def own_grid() -> Iterator[GridConfig]:
         shutil.rmtree(state, ignore_errors=True)
 
 
-async def minute_cost(client: Client) -> int:
-    """What a minute of the work costs, in wei."""
-    (provider,) = await client.market.providers()
-    return _definition("").cost_per_minute(provider.prices)
-
-
-def _definition(location: str) -> JobDefinition:
-    return JobDefinition(ntasks=1, cpus_per_task=1, mem_per_cpu_mb=50, gpus=0, batch_location_hash=location)
-
-
-async def buy(client: Client, case: Case, minute: int) -> bytes:
-    """Buy the work with one minute's credits, and return the job's id. Here alone it is said who may top it up."""
-    wallet = contexts.open_wallet(client.context)
-    definition = _definition(await submit_workflow(client.context.sbatch_url, _WORKFLOW, wallet))
-    request = JobRequest(
-        definition,
-        locked=minute,
-        job_name=case.name.encode().ljust(32, b"\0"),
-        delegate_spending_authority=case.cap_minutes > 0,
-        delegate_cap=case.cap_minutes * minute,
-    )
-    return (await client.market.request_jobs([request]))[0]
+async def buy(client: Client, case: Case, minute: Decimal) -> bytes:
+    """Buy the work with one minute's credits, and return the job's id."""
+    top_up = None
+    if case.cap_minutes:
+        pieces = timedelta(minutes=1) if case.by == "client" else None
+        top_up = AutoTopUp(case.cap_minutes * minute, slice=pieces, by=case.by)
+    job = await client.submit(_WORKFLOW, credits=minute, name=case.name, auto_top_up=top_up)
+    return parse_job_id(job.id)
 
 
 async def follow(client: Client, jobs: dict[bytes, Case], minute: int) -> list[JobRecord]:
@@ -134,12 +128,13 @@ async def show(config: GridConfig) -> list[str]:
         # The shortest slices that the contract takes, for a short demo; the default is an hour.
         await market.transact("Constants", "setTopUpSliceDurationMin", 1)
     async with Client() as client:
-        minute = await minute_cost(client)
+        (offer,) = await client.estimate(_WORKFLOW)
+        minute = to_wei(offer.cost_per_minute)
         before = await client.market.balance_of(client.account)
         say(
             f"work of three minutes, bought with one minute's credits ({format_credits(minute)}), in {len(_CASES)} ways"
         )
-        jobs = {await buy(client, case, minute): case for case in _CASES}
+        jobs = {await buy(client, case, offer.cost_per_minute): case for case in _CASES}
         ended = await follow(client, jobs, minute)
         after = await client.market.balance_of(client.account)
     say("what each locked, was billed and got back, in credits")
