@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from deepsquare.chain import transactions
-from deepsquare.chain.rpc import connect, request
+from deepsquare.chain.rpc import RpcError, connect, request
 from deepsquare.chain.transactions import NonceTakenError, Sender, Sent, UnminedError
 from deepsquare.chain.wallet import Wallet
 from deepsquare.errors import TransactionError
@@ -248,3 +248,97 @@ async def test_many_processes_with_one_wallet(tmp_path: Path, caplog: pytest.Log
 async def test_the_record_is_private(w3: Any, tmp_path: Path) -> None:
     await sender(w3, tmp_path).send(TO, "0x01")
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+async def test_of_two_versions_the_one_that_was_carried_out_is_found(w3: Any, tmp_path: Path) -> None:
+    """The journal has the later one, which came too late."""
+    here = sender(w3, tmp_path)
+    first = await here.send(TO, "0x01")
+    assert first.fields is not None
+    raw, digest = WALLET.sign_transaction(first.fields | {"maxFeePerGas": 100 * GWEI})
+    await mine(w3, 3)
+    found = await here.resend(Sent(digest, raw))
+    assert found.hash == first.hash
+    assert (await here.wait(found))["transactionHash"] == "0x" + first.hash.hex()
+
+
+@pytest.mark.usefixtures("soon")
+async def test_the_same_while_it_is_waited_for(w3: Any, tmp_path: Path) -> None:
+    here = sender(w3, tmp_path)
+    first = await here.send(TO, "0x01")
+    assert first.fields is not None
+    raw, digest = WALLET.sign_transaction(first.fields | {"maxFeePerGas": 100 * GWEI})
+    await mine(w3)
+    receipt = await asyncio.wait_for(here.wait(Sent(digest, raw)), 20)
+    assert receipt["transactionHash"] == "0x" + first.hash.hex()
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+async def test_what_another_call_took_is_told_for_certain(w3: Any, tmp_path: Path, legacy: bool) -> None:
+    here = sender(w3, tmp_path)
+    await mine(w3, 200)
+    first = await here.send(TO, "0x01")
+    assert first.fields is not None
+    await mine(w3, 20)
+    fields = first.fields | {"data": "0x02"}
+    if legacy:
+        fields = {
+            name: value
+            for name, value in fields.items()
+            if name not in ("maxFeePerGas", "maxPriorityFeePerGas", "type")
+        }
+        fields["gasPrice"] = GWEI
+    raw, digest = WALLET.sign_transaction(fields)
+    with pytest.raises(NonceTakenError) as caught:
+        await here.resend(Sent(digest, raw))
+    assert caught.value.is_final
+    await mine(w3, 200)
+    # Too long ago.
+    with pytest.raises(UnminedError, match="can't be told"):
+        await here.resend(Sent(digest, raw))
+
+
+async def test_a_lost_answer_and_late_receipts_are_no_reason_to_sign_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node() as w3:
+        late = 200
+
+        async def lagging(w3: Any, method: str, *arguments: Any) -> Any:
+            nonlocal late
+            answer = await request(w3, method, *arguments)
+            if method == "eth_sendRawTransaction":
+                transactions.ATTEMPTS.set(2)
+                raise RpcError(-32000, "nonce too low", None)
+            if method in ("eth_getTransactionReceipt", "eth_getTransactionByHash") and late:
+                late -= 1
+                return None
+            return answer
+
+        monkeypatch.setattr(transactions, "request", lagging)
+        monkeypatch.setattr(transactions.asyncio, "sleep", no_pause(asyncio.sleep))
+        seen: list[Sent] = []
+        await sender(w3, tmp_path).transact(TO, "0x01", before_send=seen.append)
+        assert len(seen) == 1
+        assert await mined(w3) == 1
+
+
+def no_pause(sleep: Any) -> Any:
+    async def pause(_: float) -> None:
+        await sleep(0)
+
+    return pause
+
+
+@pytest.mark.parametrize("words", ["upstream request timed out", "Internal error", ""])
+async def test_an_answer_that_says_nothing_is_no_refusal(
+    w3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    async def proxy(w3: Any, method: str, *arguments: Any) -> Any:
+        if method == "eth_sendRawTransaction":
+            raise RpcError(-32603, words, None)
+        return await request(w3, method, *arguments)
+
+    monkeypatch.setattr(transactions, "request", proxy)
+    with pytest.raises(UnminedError, match="look it up before you try again"):
+        await sender(w3, tmp_path).send(TO, "0x01")

@@ -69,7 +69,7 @@ async def test_top_ups_count_and_those_of_jobs_without_a_budget_do_not(parties: 
     with pytest.raises(BudgetError, match="9 are locked or spent: 2 more"):
         await job.top_up(credits=2)
     assert (await job.info()).locked == await client.spent("night") == 9
-    assert client._journal.open_top_ups("grid", client.account, job.id) == []
+    assert client._journal.open_top_ups(client._grid(), client.account, job.id) == []
     free = await client.submit(workflow(), credits=6)
     await run(parties, free)
     await free.top_up(credits=6)

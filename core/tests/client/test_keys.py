@@ -21,7 +21,7 @@ from deepsquare.chain.types import UNLIMITED, JobReport, JobStatus, parse_job_id
 from deepsquare.client import client as client_module
 from deepsquare.client.client import Client
 from deepsquare.client.journal import Journal
-from deepsquare.errors import KeyUsedError, UnknownJobError
+from deepsquare.errors import KeyUsedError, PurchaseUnknownError, UnknownJobError
 from deepsquare.workflow import ResultError, WorkflowError, from_dict
 
 from core.tests.chain.conftest import Parties
@@ -166,6 +166,30 @@ async def test_what_can_send_no_result_is_not_bought(parties: Parties, client: C
         await job.result()
 
 
+async def test_a_node_that_is_behind_makes_no_key_buy_again(
+    parties: Parties, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await client.submit(workflow(), time_limit=LIMIT, key="behind")
+    before, get_job, behind = await count(parties), client.market.get_job, 2
+
+    async def lagging(job_id: bytes) -> Any:
+        nonlocal behind
+        behind -= 1
+        return None if behind >= 0 else await get_job(job_id)
+
+    monkeypatch.setattr(client.market, "get_job", lagging)
+    try:
+        again = await client.submit(workflow(), time_limit=LIMIT, key="behind")
+    except PurchaseUnknownError:
+        # On chain is a job, of which the node knows nothing yet.
+        assert parties.customer.extended
+        behind = 0
+        again = await client.submit(workflow(), time_limit=LIMIT, key="behind")
+    assert (again.id, again.adopted) == (job.id, True)
+    assert await count(parties) == before
+    await job.cancel()
+
+
 async def test_many_at_once_buy_one(parties: Parties, client: Client) -> None:
     before = await count(parties)
     jobs = await asyncio.gather(*(client.submit(workflow(), time_limit=LIMIT, key="crowd") for _ in range(8)))
@@ -210,7 +234,7 @@ client_module.submit_workflow = stand_in
     "intent noted": lambda: dies(journal.Journal, "intend", after=True),
     "signed": lambda: dies(journal.Journal, "signed"),
     "signed and noted": lambda: dies(journal.Journal, "signed", after=True),
-    "sent": lambda: dies(transactions.Sender, "resend", after=True),
+    "sent": lambda: dies(transactions.Sender, "_hand_in", after=True),
     "carried out": lambda: dies(journal.Journal, "bought"),
     "bought and noted": lambda: dies(journal.Journal, "bought", after=True),
 }[step]()

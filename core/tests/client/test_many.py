@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from deepsquare.chain.errors import ContractError
 from deepsquare.chain.transactions import Sender, Sent
 from deepsquare.chain.types import JobStatus
+from deepsquare.client import client as client_module
 from deepsquare.client.blocking import BlockingClient, BlockingJob
 from deepsquare.client.budget import Budget, BudgetError
 from deepsquare.client.client import Client
@@ -19,7 +21,7 @@ from deepsquare.client.orders import Submission
 from deepsquare.errors import ConnectionFailedError, KeyUsedError
 
 from core.tests.chain.conftest import Parties
-from core.tests.client.test_keys import LIMIT, client, count, workflow
+from core.tests.client.test_keys import LIMIT, client, count, stand_in, workflow
 
 __all__ = ["client"]
 
@@ -129,15 +131,16 @@ async def test_two_that_buy_under_the_same_keys_at_once(parties: Parties, client
 async def test_an_answer_that_is_lost_loses_no_job(
     parties: Parties, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, resend, lost = await count(parties), Sender.resend, [True]
+    before, resend, lost = await count(parties), Sender._hand_in, [True]
 
-    async def answer_lost(self: Sender, sent: Sent) -> None:
-        await resend(self, sent)
+    async def answer_lost(self: Sender, sent: Sent, *, is_new: bool) -> Sent:
+        found = await resend(self, sent, is_new=is_new)
         if lost:
             lost.pop()
             raise ConnectionFailedError("the chain can't be reached")
+        return found
 
-    monkeypatch.setattr(Sender, "resend", answer_lost)
+    monkeypatch.setattr(Sender, "_hand_in", answer_lost)
     bought = jobs(await client.submit_many([ten(n) for n in range(5)]))
     assert await numbers(client, bought) == [str(n) for n in range(5)]
     assert await count(parties) == before + 5
@@ -158,3 +161,65 @@ async def test_the_blocking_twin(client: Client) -> None:
             return [good.id]
 
     await client.cancel(await asyncio.to_thread(buy))
+
+
+async def test_an_interrupt_before_it_is_paid_buys_nothing(
+    parties: Parties, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, ready = await count(parties), 0
+    stored = asyncio.Event()
+
+    async def slow(*_: Any, **__: Any) -> str:
+        nonlocal ready
+        ready += 1
+        if ready == 3:
+            stored.set()
+            await asyncio.sleep(60)
+        return os.urandom(6).hex()
+
+    monkeypatch.setattr(client_module, "submit_workflow", slow)
+    submission = asyncio.create_task(client.submit_many([ten(n, key=f"interrupted {n}") for n in range(3)]))
+    await stored.wait()
+    submission.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await submission
+    assert await count(parties) == before
+    monkeypatch.setattr(client_module, "submit_workflow", stand_in)
+    # Its locks are free, and nothing waits for ever.
+    bought = jobs(await asyncio.wait_for(client.submit_many([ten(n, key=f"interrupted {n}") for n in range(3)]), 60))
+    await client.cancel([job.id for job in bought])
+
+
+async def test_an_interrupt_while_it_is_paid_loses_nothing(
+    parties: Parties, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, resend, leaving = await count(parties), Sender._hand_in, asyncio.Event()
+
+    async def slow(self: Sender, sent: Sent, *, is_new: bool) -> Sent:
+        leaving.set()
+        await asyncio.sleep(0.5)
+        return await resend(self, sent, is_new=is_new)
+
+    monkeypatch.setattr(Sender, "_hand_in", slow)
+    wanted = [ten(n, key=f"paid {n}") for n in range(3)]
+    for buy in (client.submit_many(wanted), client.submit(workflow(), credits=10, key="paid alone")):
+        submission = asyncio.create_task(buy)  # type: ignore[arg-type]
+        leaving.clear()
+        await leaving.wait()
+        submission.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await submission
+    # Whoever comes next waits for the lock, and finds what was bought.
+    again = jobs(await client.submit_many([*wanted, Submission(workflow(), credits=10, key="paid alone")]))
+    assert all(job.adopted for job in again)
+    assert await count(parties) == before + 4
+    await client.cancel([job.id for job in again])
+
+
+async def test_an_error_that_nobody_expects_is_that_ones_alone(parties: Parties, client: Client) -> None:
+    before = await count(parties)
+    good, bad = await client.submit_many([ten(0), Submission(workflow(), time_limit="5m")])  # type: ignore[arg-type]
+    assert isinstance(good, Job)
+    assert isinstance(bad, AttributeError | TypeError)
+    assert await count(parties) == before + 1
+    await good.cancel()

@@ -122,7 +122,7 @@ async def test_a_lost_answer_is_said_and_settled_by_the_next(
     monkeypatch.setattr(Market, "top_up_job", real)
     await job.top_up(credits=3)
     assert (await job.info()).locked == 2 * MINUTE + 5
-    assert client._journal.topped_up_to("grid", client.account, job.id) == int((2 * MINUTE + 5) * 10**18)
+    assert client._journal.topped_up_to(client._grid(), client.account, job.id) == int((2 * MINUTE + 5) * 10**18)
 
 
 async def test_what_the_contract_refuses_leaves_no_trace(
@@ -131,7 +131,7 @@ async def test_what_the_contract_refuses_leaves_no_trace(
     monkeypatch.setattr("deepsquare.client.topup.check_funds", lambda *_, **__: None)
     with pytest.raises(ContractError):
         await job.top_up(credits=10**6)
-    assert client._journal.topped_up_to("grid", client.account, job.id) == 0
+    assert client._journal.topped_up_to(client._grid(), client.account, job.id) == 0
 
 
 VICTIM = """
@@ -155,7 +155,7 @@ def dies(owner, name, after=False):
 {
     "noted": lambda: dies(journal.Journal, "signed_top_up"),
     "signed": lambda: dies(journal.Journal, "signed_top_up", after=True),
-    "sent": lambda: dies(transactions.Sender, "resend"),
+    "sent": lambda: dies(transactions.Sender, "_hand_in"),
     "carried out": lambda: dies(journal.Journal, "carried_out_top_up"),
 }[step]()
 

@@ -52,12 +52,14 @@ class NonceBook:
         """
         self._path, self._of = path, (chain, account)
         self._db: sqlite3.Connection | None = None
+        self._parents: list[sqlite3.Connection | None] = []
         self._pid = 0
         self._connection()
 
     def _connection(self) -> sqlite3.Connection:
-        # A connection must not be used on both sides of a fork; the parent's is left to the parent.
         if self._db is None or self._pid != os.getpid():
+            # A connection must not be used on both sides of a fork, nor closed by the child, as it would be if it was forgotten.
+            self._parents.append(self._db)
             try:
                 make_private(self._path)
                 self._db = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)

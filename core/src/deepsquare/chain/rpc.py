@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +15,15 @@ from eth_abi.codec import ABICodec
 from eth_abi.decoding import StringDecoder
 from eth_abi.registry import BaseEquals
 from eth_typing import URI
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    stop_all,
+    wait_exponential_jitter,
+)
 from web3 import AsyncHTTPProvider, AsyncWeb3
 from web3._utils.abi import build_strict_registry
 from web3.types import RPCEndpoint
@@ -47,6 +56,10 @@ _BUSY = re.compile(rb'"code":\s*(-32005|-32016|429)\b')
 _LONGEST_ERROR = 2000
 
 
+ATTEMPTS: ContextVar[int] = ContextVar("attempts", default=0)
+"""How often the last request of this task was sent, until it was answered."""
+
+
 class RpcError(DeepSquareError):
     """The node answered a request with a JSON-RPC error; `data` is the revert data where there are some."""
 
@@ -54,11 +67,20 @@ class RpcError(DeepSquareError):
         super().__init__(f"the node answered: {message} (code {code})")
         self.code, self.message, self.data = code, message, data
 
+    @property
+    def is_revert(self) -> bool:
+        """Whether a contract refused, and not the node."""
+        return "revert" in self.message.lower() or (self.data or "").startswith("0x")
+
 
 def display_url(url: str) -> str:
     """Scheme, host and port of a URL, without the path and the user info that often hold an API key."""
-    parts = urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        # What seems to be a port may be part of a password.
+        return "a URL that is not one"
     return f"{parts.scheme}://{parts.hostname}{port}"
 
 
@@ -112,11 +134,12 @@ class RetryingProvider(AsyncHTTPProvider):
                 retry=retry_if_exception(_is_transient),
                 # All nodes once before the first pause.
                 wait=lambda state: 0.0 if state.attempt_number < len(self._urls) else _PAUSE(state),
-                stop=stop_after_delay(self._retry_seconds),
+                stop=stop_all(stop_after_delay(self._retry_seconds), stop_after_attempt(len(self._urls))),
                 before_sleep=self._tell,
                 reraise=True,
             ):
                 url = self._urls[0]
+                ATTEMPTS.set(attempt.retry_state.attempt_number)
                 with attempt:
                     try:
                         return await self._ask(url, method, request_data)
@@ -212,8 +235,13 @@ async def request(w3: AsyncWeb3[Any], method: str, *params: Any) -> Any:
         RpcError: the node answered with an error.
         ConnectionFailedError: the node can't be reached.
     """
-    response = await w3.provider.make_request(method, list(params))
-    if "error" in response:
+    try:
+        response = await w3.provider.make_request(method, list(params))
+    except ValueError:
+        raise RpcError(-1, "something that is no JSON", None) from None
+    if not isinstance(response, dict):
+        raise RpcError(-1, "something that is no answer of JSON-RPC", None)
+    if response.get("error") is not None:
         error: Any = response["error"]
         if isinstance(error, str):
             raise RpcError(-1, error, None)

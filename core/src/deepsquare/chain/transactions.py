@@ -15,22 +15,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import rlp
 from filelock import AsyncFileLock
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception_type,
-    retry_if_result,
-    stop_after_attempt,
-    wait_exponential_jitter,
-    wait_random,
-)
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random
 from web3 import AsyncWeb3
 
 from deepsquare.chain.errors import decode_revert
 from deepsquare.chain.nonces import NonceBook
-from deepsquare.chain.rpc import RpcError, request
+from deepsquare.chain.rpc import ATTEMPTS, RpcError, request
 from deepsquare.chain.wallet import Wallet
-from deepsquare.errors import TransactionError
+from deepsquare.errors import PurchaseUnknownError, TransactionError
 
 # A call's cost can grow between its estimate and its block, when others change the same storage.
 _GAS_MARGIN = 1.25
@@ -45,13 +39,20 @@ _STUCK_SECONDS = 30.0
 _RESEND_SECONDS = 600.0
 # Of another machine with the same wallet.
 _CONFLICTS = 8
-# Nodes behind one URL don't all know the same: only if none of several answers has it, a transaction is taken for lost.
-_LOOKS = 4
 
 # What nodes say, without anything but letters: geth and its kin, Erigon, Nethermind, Besu, anvil.
 _KNOWN = ("alreadyknown", "alreadyimported", "knowntransaction", "alreadyexists")
 _NONCE_USED = ("noncetoolow", "oldnonce", "nonceistoolow")
 _NONCE_WAITS = ("replacementtransactionunderpriced", "couldnotreplaceexisting", "replacementnotallowed")
+# What a node says when it certainly has not taken a transaction. Anything else may be a proxy's that does not know.
+_REFUSED = (
+    *("insufficientfunds", "underpriced", "feetoolow", "feecaplessthan", "lessthanblockbasefee", "intrinsicgas"),
+    *("gaslimit", "poolisfull", "poolfull", "noncetoohigh", "invalidsender", "invalidtransaction", "chainid", "rlp"),
+)
+# Nodes keep the state of some more blocks than that.
+_KNOWN_BLOCKS = 120
+
+_FIRST_LEGACY_BYTE = 0xC0
 
 _log = logging.getLogger(__name__)
 
@@ -140,11 +141,15 @@ class Sender:
 
         Raises:
             ContractError: the contract refuses; nothing was sent, or it was carried out in vain.
-            TransactionError: not carried out in time.
+            UnminedError: it may have been carried out, or may still be.
+            TransactionError: it was not carried out.
             ConnectionFailedError: the node can't be reached.
         """
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type((NonceTakenError, _OutOfGasError)),
+            # Only what is proven not to have been carried out is signed once more.
+            retry=retry_if_exception(
+                lambda e: isinstance(e, _OutOfGasError) or (isinstance(e, NonceTakenError) and e.is_final)
+            ),
             stop=stop_after_attempt(_CONFLICTS),
             wait=wait_random(0, 1),
             reraise=True,
@@ -206,7 +211,9 @@ class Sender:
             before_send(sent)
         book.use(fields["nonce"], raw)
         try:
-            await self.resend(sent)
+            sent = await self._hand_in(sent, is_new=True)
+        except UnminedError:
+            raise
         except TransactionError:
             # The node won't have it, and nobody else is to get it.
             book.free(fields["nonce"])
@@ -236,35 +243,95 @@ class Sender:
         _log.info("the node had lost a transaction of %s, which was sent again", self.wallet.address)
         return True
 
-    async def resend(self, sent: Sent) -> None:
-        """Hand a signed transaction to the node; one that it has already, or has carried out, is no error.
+    async def resend(self, sent: Sent) -> Sent:
+        """Hand a signed transaction to the node once more; one that it has already, or has carried out, is no error.
+
+        Returns:
+            It, or the one that was carried out in its place: the same call of the same nonce at another fee.
 
         Raises:
-            NonceTakenError: another one has its nonce, so that it is never carried out.
+            NonceTakenError: another call has its nonce.
             ContractError: the contract refuses.
+            UnminedError: whether the node has it can't be known.
             TransactionError: the node does not take it.
         """
+        return await self._hand_in(sent, is_new=False)
+
+    async def _hand_in(self, sent: Sent, *, is_new: bool) -> Sent:
+        ATTEMPTS.set(0)
         try:
             await request(self._w3, "eth_sendRawTransaction", "0x" + sent.raw.hex())
         except RpcError as error:
+            # The first answer to the first request is about this very transaction; a later one may be, too, if an answer was lost.
+            is_first = is_new and ATTEMPTS.get() <= 1
             # Each kind of node has words of its own for one that it has. Those not understood here, it is asked for it.
-            if _says(error, _KNOWN) or await self._is_anywhere(sent, looks=_LOOKS if _says(error, _NONCE_USED) else 1):
-                return
-            if _says(error, (*_NONCE_USED, *_NONCE_WAITS)):
-                raise self._taken(sent, is_final=_says(error, _NONCE_USED)) from None
-            raise self._explain(error) from None
+            if _says(error, _KNOWN) or await self._has(sent):
+                return sent
+            if _says(error, _NONCE_USED):
+                carried_out = None if is_first else await self._carried_out(sent)
+                if carried_out is not None:
+                    return carried_out
+                raise self._taken(sent, is_final=True) from None
+            if _says(error, _NONCE_WAITS):
+                raise self._taken(sent, is_final=is_first) from None
+            if error.is_revert or _says(error, _REFUSED):
+                raise self._explain(error) from None
+            raise UnminedError(
+                f"the node's answer to the transaction 0x{sent.hash.hex()} is not understood ({error.message}). It may be carried "
+                "out: look it up before you try again"
+            ) from None
+        return sent
 
-    async def _is_anywhere(self, sent: Sent, looks: int) -> bool:
-        """Whether the node has a transaction, waiting or carried out, at one of several looks."""
-        found: bool = await AsyncRetrying(
-            retry=retry_if_result(lambda found: not found),
-            stop=stop_after_attempt(looks),
-            wait=wait_exponential_jitter(multiplier=0.2, max=1, jitter=0.1),
-            retry_error_callback=lambda state: False,
-        )(self._has, sent)
-        return found
+    async def _carried_out(self, sent: Sent) -> Sent | None:
+        """Of a nonce that is used up: the same call, if it was carried out at any fee; None if another one was.
+
+        Proven by the block in which the nonce was used, since a receipt that is not there may only be late.
+
+        Raises:
+            UnminedError: it can't be told.
+        """
+        nonce, call = _nonce_and_call(sent.raw)
+        try:
+            taken = await self._transaction_of(nonce)
+        except RpcError as error:
+            # It has not the state of so long ago.
+            _log.debug("the block of nonce %d can't be found: %s", nonce, error)
+            taken = None
+        if taken is None:
+            raise UnminedError(
+                f"the nonce of the transaction 0x{sent.hash.hex()} is used, and whether by it can't be told. Look it up before you "
+                "try again"
+            )
+        if ((taken["to"] or "").lower(), taken["input"].lower()) != call:
+            return None
+        return Sent(bytes.fromhex(taken["hash"][2:]), sent.raw)
+
+    async def _transaction_of(self, nonce: int) -> dict[str, Any] | None:
+        """The own transaction with a nonce, looked for in the newest blocks."""
+        last = int(await request(self._w3, "eth_blockNumber"), 16)
+        first = max(0, last - _KNOWN_BLOCKS)
+        if await self._count(hex(last)) <= nonce or (first > 0 and await self._count(hex(first)) > nonce):
+            return None
+        # The first block after which the count is above it.
+        while first < last:
+            middle = (first + last) // 2
+            if await self._count(hex(middle)) > nonce:
+                last = middle
+            else:
+                first = middle + 1
+        block = await request(self._w3, "eth_getBlockByNumber", hex(first), True)
+        account = self.wallet.address.lower()
+        for transaction in block["transactions"] if block else ():
+            if transaction["from"].lower() == account and int(transaction["nonce"], 16) == nonce:
+                found: dict[str, Any] = transaction
+                return found
+        return None
+
+    async def _count(self, block: str) -> int:
+        return int(await request(self._w3, "eth_getTransactionCount", self.wallet.address, block), 16)
 
     async def _has(self, sent: Sent) -> bool:
+        """Whether the node has a transaction, waiting or carried out."""
         return await self._receipt(sent.hash) is not None or await self._found(sent.hash) is not None
 
     async def wait(self, sent: Sent, *, before_send: Callable[[Sent], None] | None = None) -> dict[str, Any]:
@@ -292,7 +359,7 @@ class Sender:
                     f"the transaction 0x{versions[-1].hash.hex()} was sent but is in no block after {self._timeout:.0f} s. It may "
                     "still be carried out: look it up before you try again"
                 )
-            if now >= look_at and sent.fields is not None:
+            if now >= look_at:
                 look_at = now + _STUCK_SECONDS
                 await self._push(versions, before_send)
             await asyncio.sleep(min(pause, max(end - now, 0)))
@@ -301,14 +368,18 @@ class Sender:
     async def _push(self, versions: list[Sent], before_send: Callable[[Sent], None] | None) -> None:
         """See to a transaction that has waited for long: replace it, or find that its nonce is another's."""
         newest = versions[-1]
-        assert newest.fields is not None
-        nonce = newest.fields["nonce"]
-        mined = int(await request(self._w3, "eth_getTransactionCount", self.wallet.address, "latest"), 16)
-        if mined > nonce:
-            for version in versions:
-                if await self._is_anywhere(version, _LOOKS):
-                    return
-            raise self._taken(newest, is_final=True)
+        nonce, _ = _nonce_and_call(newest.raw)
+        if await self._count("latest") > nonce:
+            with contextlib.suppress(UnminedError):
+                carried_out = await self._carried_out(newest)
+                if carried_out is None:
+                    raise self._taken(newest, is_final=True)
+                if carried_out.hash not in {version.hash for version in versions}:
+                    versions.append(carried_out)
+            return
+        if newest.fields is None:
+            # Signed by another process.
+            return
         fees = self._raised(newest.fields, await self._fees())
         if fees is None:
             _log.warning(
@@ -406,13 +477,30 @@ class Sender:
         return failed
 
     def _explain(self, error: RpcError) -> Exception:
-        if error.data or "revert" in error.message:
+        if error.is_revert:
             return decode_revert(error.data, error.message)
         if "insufficient funds" in error.message.lower():
             return TransactionError(
                 f"the account {self.wallet.address} can't pay the fee of the transaction; send it some of the chain's own coin"
             )
         return TransactionError(f"the node did not take the transaction: {error.message}")
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether it says that a transaction is not carried out, and never will be; else nobody knows."""
+    if isinstance(error, NonceTakenError):
+        return error.is_final
+    return isinstance(error, TransactionError) and not isinstance(error, UnminedError | PurchaseUnknownError)
+
+
+def _nonce_and_call(raw: bytes) -> tuple[int, tuple[str, str]]:
+    """The nonce of a signed transaction, and its target and data as 0x-hex (EIP-2718: typed ones begin with their type)."""
+    fields: list[bytes] = rlp.decode(raw[1:] if raw[0] < _FIRST_LEGACY_BYTE else raw)
+    # Typed: chain id, nonce, two fees, gas, to, value, data. Legacy: nonce, fee, gas, to, value, data.
+    nonce, to, data = (
+        (fields[1], fields[5], fields[7]) if raw[0] < _FIRST_LEGACY_BYTE else (fields[0], fields[3], fields[5])
+    )
+    return int.from_bytes(nonce, "big"), ("0x" + to.hex() if to else "", "0x" + data.hex())
 
 
 def _says(error: RpcError, words: tuple[str, ...]) -> bool:

@@ -15,6 +15,7 @@ import typer
 from deepsquare.cli.app import EXIT_NOT_FINISHED, EXIT_WRONG_USE, checked, fail
 from deepsquare.cli.show import Json, for_people, job_json, print_json, print_table
 from deepsquare.credits import to_wei
+from deepsquare.errors import DeepSquareError
 
 if TYPE_CHECKING:
     from deepsquare.client.client import Client, Job
@@ -215,11 +216,13 @@ def submit(
             if job.adopted and (as_json or not watch):
                 print("bought before under this key: nothing was bought", file=sys.stderr, flush=True)
             if not watch:
-                info = await job.info()
-                if as_json:
-                    print_json(job_json(info, labels))
-                else:
-                    print(info.id)
+                if not as_json:
+                    print(job.id)
+                    return 0
+                try:
+                    print_json(job_json(await job.info(), labels))
+                except DeepSquareError as error:
+                    fail(f"the job {job.id} is bought, but how it stands can't be read: {error}")
                 return 0
             if not as_json:
                 how = "bought before under this key" if job.adopted else "bought"
@@ -438,7 +441,10 @@ def top_up(
     with BlockingClient() as client:
         job = client.job(job_id)
         added = job.top_up(credits=credits, time=None if time is None else _time_more(time))
-        info = job.info()
+        try:
+            info = job.info()
+        except DeepSquareError as error:
+            fail(f"{added:f} credits were added, but how the job stands can't be read: {error}")
     if as_json:
         print_json({"id": info.id, "added": added, "locked": info.locked})
     else:

@@ -32,6 +32,7 @@ DEFAULT_SLICE = timedelta(minutes=10)
 
 _TOP_UPS_AT_ONCE = 16
 _SOONEST_SECONDS = 1.0
+_UNKNOWN_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -161,7 +162,11 @@ class AutoTopUps:
         due: list[bytes] = []
         soonest = SILENCE_SECONDS
         for job_id, record in zip(job_ids, records, strict=True):
-            if record is None or record.status.is_cold:
+            if record is None:
+                # The node is behind its peers.
+                soonest = min(soonest, _UNKNOWN_SECONDS)
+                continue
+            if record.status.is_cold:
                 self._drop(job_id)
                 continue
             left = seconds_left(record, await self._minute(record), now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -83,6 +84,7 @@ class Client:
         self._purchases: Purchases | None = None
         self._auto_top_ups: AutoTopUps | None = None
         self._in_flight: set[asyncio.Task[Any]] = set()
+        self._paying: weakref.WeakSet[Any] = weakref.WeakSet()
 
     async def __aenter__(self) -> Self:
         self._market = await Market.open(
@@ -235,7 +237,10 @@ class Client:
 
         if key is None:
             return await self._buy(order, buy)
-        async with self.purchases.alone(key):
+        return await self._until_paid(self._buy_alone(key, wanted, order, buy))
+
+    async def _buy_alone(self, key: str, wanted: Submission, order: Order, buy: Buy) -> Job:
+        async with self.purchases.alone([key]):
             return await self._buy_under_key(wanted, order, buy)
 
     async def submit_many(
@@ -259,17 +264,21 @@ class Client:
         """
         policy = parse_policy(ensure_allowance)
 
-        async def pay(purchases: Sequence[Purchase]) -> list[str | Exception]:
-            async with self._allowance.ensured(sum(purchase.locked for purchase in purchases), policy):
-                return await self.purchases.buy_many(purchases)
-
         async def buy_one(wanted: Submission, buy: Buy) -> Job:
             order = self._order(wanted, policy)
             return await (self._buy(order, buy) if wanted.key is None else self._buy_under_key(wanted, order, buy))
 
-        return await submit_together(
-            submissions, buy_one, pay=lambda purchases: self._whole(pay(purchases)), alone=self.purchases.alone
-        )
+        async def buy_all() -> list[Job | Exception]:
+            whole = asyncio.current_task()
+
+            async def pay(purchases: Sequence[Purchase]) -> list[str | Exception]:
+                self._paying.add(whole)
+                async with self._allowance.ensured(sum(purchase.locked for purchase in purchases), policy):
+                    return await self.purchases.buy_many(purchases)
+
+            return await submit_together(submissions, buy_one, pay=pay, alone=self.purchases.alone)
+
+        return await self._until_paid(buy_all())
 
     def _order(self, wanted: Submission, policy: Policy) -> Order:
         if wanted.key == "":
@@ -313,9 +322,24 @@ class Client:
         location = await submit_workflow(self.context.sbatch_url, order.script.to_dict(), self._wallet)
         if order.tag is not None:
             self._journal.keep_tag(location, order.tag)
+        self._paying.add(asyncio.current_task())
         job_id = await self._whole(self._pay(order, replace(needs, batch_location_hash=location), locked, buy))
         self._watch_over(job_id, order.auto_top_up)
         return Job(self, job_id, from_wei(locked))
+
+    async def _until_paid(self, work: Coroutine[Any, Any, T]) -> T:
+        """Carry out what prepares a payment and pays, with its locks: an interrupt ends it before it pays, and not after."""
+        task = asyncio.create_task(work)
+        self._in_flight.add(task)
+        task.add_done_callback(self._in_flight.discard)
+        task.add_done_callback(self._paying.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task not in self._paying:
+                task.cancel()
+                await asyncio.wait({task})
+            raise
 
     async def _whole(self, payment: Coroutine[Any, Any, T]) -> T:
         """Carry out what pays in a task of its own: an interrupt must not cut off half-way what may be paid already."""
@@ -546,7 +570,16 @@ class Client:
                         return f"{info.id}: {error}"
             return None
 
-        failures = [text for text in await asyncio.gather(*map(cancel_one, hot)) if text]
+        # Whatever happens to one, all are tried.
+        found = await asyncio.gather(*map(cancel_one, hot), return_exceptions=True)
+        for unexpected in found:
+            if isinstance(unexpected, BaseException) and not isinstance(unexpected, DeepSquareError):
+                raise unexpected
+        failures = [
+            f"{info.id}: {text}" if isinstance(text, BaseException) else text
+            for info, text in zip(hot, found, strict=True)
+            if text
+        ]
         if failures:
             raise DeepSquareError("not cancelled: " + "; ".join(failures))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, TypeAlias
 
 from deepsquare.client.handle import Job
@@ -28,8 +28,11 @@ class _Till:
         self._expected, self._pay = expected, pay
         self._waiting: list[tuple[Purchase, asyncio.Future[str]]] = []
         self._paying: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     async def buy(self, purchase: Purchase) -> str:
+        if self._is_closed:
+            raise _closed()
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._waiting.append((purchase, answer))
         self._look()
@@ -40,17 +43,26 @@ class _Till:
         self._expected -= 1
         self._look()
 
+    def close(self) -> None:
+        """Pay nothing any more, unless that has begun."""
+        self._is_closed = True
+        if self._paying is None:
+            for _, answer in self._waiting:
+                if not answer.done():
+                    answer.set_exception(_closed())
+
     def _look(self) -> None:
-        if self._waiting and len(self._waiting) == self._expected:
+        if not self._is_closed and self._paying is None and self._waiting and len(self._waiting) == self._expected:
             self._paying = asyncio.create_task(self._pay_all())
 
     async def _pay_all(self) -> None:
         found: Sequence[str | Exception]
+        waiting = list(self._waiting)
         try:
-            found = await self._pay([purchase for purchase, _ in self._waiting])
+            found = await self._pay([purchase for purchase, _ in waiting])
         except Exception as error:
-            found = [error] * len(self._waiting)
-        for (_, answer), job_id in zip(self._waiting, found, strict=True):
+            found = [error] * len(waiting)
+        for (_, answer), job_id in zip(waiting, found, strict=True):
             if answer.done():
                 # Nobody waits for it any longer.
                 continue
@@ -60,12 +72,16 @@ class _Till:
                 answer.set_result(job_id)
 
 
+def _closed() -> DeepSquareError:
+    return DeepSquareError("the call was cancelled before anything was paid")
+
+
 async def submit_together(
     submissions: Sequence[Submission],
     buy_one: Callable[[Submission, Buy], Awaitable[Job]],
     *,
     pay: Callable[[Sequence[Purchase]], Awaitable[list[str | Exception]]],
-    alone: Callable[[str], AbstractAsyncContextManager[None]],
+    alone: Callable[[Iterable[str]], AbstractAsyncContextManager[None]],
 ) -> list[Job | Exception]:
     """Buy jobs; for each, in their order, its handle, or why it was not bought.
 
@@ -73,7 +89,7 @@ async def submit_together(
         submissions: what to buy. Of several with the same key one is bought.
         buy_one: makes one ready, and has it paid by what it is given.
         pay: buys many; for each its id, or why it was not bought.
-        alone: the lock of a key.
+        alone: the locks of keys.
     """
     first: dict[str, int] = {}
     for index, wanted in enumerate(submissions):
@@ -99,16 +115,17 @@ async def submit_together(
         try:
             async with ready:
                 return await buy_one(wanted, buy)
-        except (DeepSquareError, ValueError) as error:
+        except asyncio.CancelledError:
+            till.close()
+            raise
+        except Exception as error:
+            # Whatever it is, the others are none the worse for it.
             return error
         finally:
             if not is_paid:
                 till.leave()
 
-    async with AsyncExitStack() as locks:
-        # In order: of two that buy under the same keys at once, one waits for the other, and not each for the other.
-        for key in sorted(first):
-            await locks.enter_async_context(alone(key))
+    async with alone(first):
         found = dict(zip(own, await asyncio.gather(*(one(submissions[index]) for index in own)), strict=True))
     return [
         found[index]

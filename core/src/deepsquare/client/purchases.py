@@ -12,8 +12,8 @@ import hashlib
 import json
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -23,9 +23,9 @@ from tenacity import AsyncRetrying, retry_if_exception, wait_exponential_jitter
 
 from deepsquare.chain.errors import ContractError
 from deepsquare.chain.market import pages_of_requests
-from deepsquare.chain.transactions import NonceTakenError, Sent, UnminedError
+from deepsquare.chain.transactions import NonceTakenError, Sent, is_refusal
 from deepsquare.chain.types import JobDefinition, JobRecord, JobRequest, JobStatus, parse_job_id, to_hex
-from deepsquare.errors import DeepSquareError, KeyUsedError, PurchaseUnknownError, TransactionError
+from deepsquare.errors import KeyUsedError, PurchaseUnknownError, TransactionError
 
 if TYPE_CHECKING:
     from deepsquare.chain.market import Market
@@ -115,11 +115,20 @@ class Purchases:
         return hashlib.sha256(self._secret + text_of).digest()
 
     @asynccontextmanager
-    async def alone(self, key: str) -> AsyncIterator[None]:
-        """Nobody else on this machine buys under the key meanwhile."""
-        name = hashlib.sha256(f"{self._context} {self._wallet.address} {key}".encode()).hexdigest()[:32]
+    async def alone(self, keys: Iterable[str]) -> AsyncIterator[None]:
+        """Nobody else on this machine buys under the keys meanwhile.
+
+        Keys share a bounded number of locks. They are taken in order: of two that want some of the same, one waits for the
+        other, and not each for the other.
+        """
+        owner = f"{self._context} {self._wallet.address}"
+        names = {hashlib.sha256(f"{owner} {key}".encode()).hexdigest()[:2] for key in keys}
+        of_owner = hashlib.sha256(owner.encode()).hexdigest()[:16]
         self._lock_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        async with AsyncFileLock(self._lock_folder / f"key-{name}.lock", mode=0o600):
+        async with AsyncExitStack() as locks:
+            for name in sorted(names):
+                path = self._lock_folder / f"keys-{of_owner}-{name}.lock"
+                await locks.enter_async_context(AsyncFileLock(path, mode=0o600))
             yield
 
     async def known(self, key: str, digest: str) -> tuple[JobRecord | None, int]:
@@ -179,7 +188,10 @@ class Purchases:
             job_id = await self._market.job_of_key(self._wallet.address, self.chain_key(key, number))
             if job_id is None:
                 return found, generation
-            found, generation = await self._market.get_job(job_id), number
+            record = await self._market.get_job(job_id)
+            if record is None:
+                raise PurchaseUnknownError("", f"the node does not know the job {to_hex(job_id)} yet")
+            found, generation = record, number
 
     async def _tagged(self, key: str, generation: int, found: JobRecord | None) -> tuple[JobRecord | None, int]:
         """As `_last`, on contracts of version 1.2: there a job without a name of its own has its key's tag for a name."""
@@ -200,7 +212,9 @@ class Purchases:
     async def _settled(self, entry: Entry) -> JobRecord | None:
         """The job of a purchase of before; None if it bought nothing, and never will."""
         if entry.job_id is not None:
-            return await self._market.get_job(parse_job_id(entry.job_id))
+            record = await self._market.get_job(parse_job_id(entry.job_id))
+            # Else the node is behind its peers, or the chain took the purchase back.
+            return record if _is_of(entry, record) else await self._again(entry)
         if entry.raw_transaction is None or entry.transaction_hash is None:
             return None
         sent = Sent(bytes.fromhex(entry.transaction_hash[2:]), entry.raw_transaction)
@@ -239,8 +253,10 @@ class Purchases:
 
     async def _again(self, entry: Entry) -> JobRecord | None:
         assert entry.job_id is not None
-        assert entry.transaction_hash is not None
-        assert entry.raw_transaction is not None
+        if entry.raw_transaction is None or entry.transaction_hash is None:
+            raise PurchaseUnknownError(
+                entry.location_hash, "another machine bought it, and the node does not know it yet"
+            )
         # Another process may have done it.
         record = await self._market.get_job(parse_job_id(entry.job_id))
         if _is_of(entry, record):
@@ -344,7 +360,8 @@ class Purchases:
                 return [error]
             middle = len(purchases) // 2
             return [*await self._each(purchases[:middle], how), *await self._each(purchases[middle:], how)]
-        except DeepSquareError as error:
+        except Exception as error:
+            # Of a page of many, that is no reason to forget what others have bought.
             return [error] * len(purchases)
 
     async def _pay(self, purchases: Sequence[Purchase], how: _How) -> list[str | Exception]:
@@ -370,7 +387,8 @@ class Purchases:
             if len(purchases) == 1:
                 bought = [await self._settle(purchases[0].location, signed[-1], error)]
             else:
-                bought = [await self._settled_or_not(purchase, signed[-1], error) for purchase in purchases]
+                settling = (self._settled_or_not(purchase, signed[-1], error) for purchase in purchases)
+                bought = list(await asyncio.gather(*settling))
         for purchase, job_id in zip(purchases, bought, strict=True):
             if isinstance(job_id, str):
                 self._bought(purchase, job_id)
@@ -386,7 +404,7 @@ class Purchases:
     async def _settled_or_not(self, purchase: Purchase, sent: Sent, error: Exception) -> str | Exception:
         try:
             return await self._settle(purchase.location, sent, error)
-        except DeepSquareError as failure:
+        except Exception as failure:
             return failure
 
     async def _settle(self, location: str, sent: Sent, error: Exception | None) -> str:
@@ -408,9 +426,10 @@ class Purchases:
             raise
         except TransactionError as refusal:
             # Only a node that gave an answer each time is believed: after a lost one, it may be waiting to be carried out.
-            if _is_refusal(refusal) and (error is None or _is_refusal(error)):
+            if is_refusal(refusal) and (error is None or is_refusal(error)):
                 raise (error or refusal) from None
             if isinstance(refusal, NonceTakenError) and refusal.is_final:
+                # That is proven, whatever was lost before.
                 raise TransactionError(f"nothing was bought: {refusal}. Submit it again") from None
         except TimeoutError:
             pass
@@ -441,11 +460,6 @@ class Purchases:
 
 def _is_of(entry: Entry, record: JobRecord | None) -> bool:
     return record is not None and record.definition.batch_location_hash == entry.location_hash
-
-
-def _is_refusal(error: BaseException) -> bool:
-    """Whether the node said that a transaction is not carried out."""
-    return isinstance(error, TransactionError) and not isinstance(error, UnminedError)
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import AsyncFileLock
 
-from deepsquare.chain.errors import ContractError
-from deepsquare.chain.transactions import Sent, UnminedError
+from deepsquare.chain.transactions import Sent, is_refusal
 from deepsquare.chain.types import JobRecord, JobStatus, to_hex
 from deepsquare.client.funding import check_funds, started_minutes
 from deepsquare.credits import from_wei, to_wei
@@ -158,7 +157,7 @@ class TopUps:
             await self._budgets.reserve_top_up(record.job_id, amount, top_up=number)
             await self._market.top_up_job(record.job_id, amount, before_send=journal)
         except Exception as error:
-            if not signed or _is_refusal(error):
+            if not signed or is_refusal(error):
                 self._journal.forget_top_up(number)
                 raise
             raise TopUpUnknownError(job_id, str(error) or type(error).__name__) from None
@@ -174,7 +173,7 @@ class TopUps:
             try:
                 await self._market.settle(Sent(bytes.fromhex(entry.transaction_hash[2:]), entry.raw_transaction))
             except TransactionError as error:
-                if not _is_refusal(error):
+                if not is_refusal(error):
                     raise
                 self._journal.forget_top_up(entry.number)
             else:
@@ -203,13 +202,6 @@ def seconds_left(record: JobRecord, minute: int, now: int, *, locked: int | None
     if record.status is not JobStatus.RUNNING or not minute:
         return None
     return (record.max_cost if locked is None else locked) * 60 // minute - (now - record.start_time)
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether it says that the transaction is not carried out."""
-    return isinstance(error, ContractError) or (
-        isinstance(error, TransactionError) and not isinstance(error, UnminedError)
-    )
 
 
 def _short(job_id: str) -> str:

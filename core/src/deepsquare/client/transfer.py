@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from deepsquare.chain.address import parse_address
 from deepsquare.chain.market import Market
-from deepsquare.chain.transactions import Sent
+from deepsquare.chain.transactions import Sent, is_refusal
 from deepsquare.client.funding import FundingError
 from deepsquare.credits import format_credits
-from deepsquare.errors import ConfigError, ConnectionFailedError, TransactionError
+from deepsquare.errors import ConfigError, TransactionError
 
 _CONTRACTS = ("MetaScheduler", "Credit", "Constants", "ProviderManager", "ProviderJobQueues", "JobRepository")
 
@@ -62,8 +62,8 @@ async def transfer(market: Market, to: str, amount: int) -> str:
 
     try:
         await market.transfer(to, amount, before_send=note)
-    except ConnectionFailedError as error:
-        if not digest:
+    except Exception as error:
+        if not digest or is_refusal(error):
             raise
         raise TransactionError(
             f"the transfer {digest} may have been carried out, but its answer was lost ({error}). Look it up, or at the balance "
