@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from deepsquare import contexts
 from deepsquare.chain.deploy import deploy
 from deepsquare.chain.market import Market
 from deepsquare.chain.rpc import connect
@@ -33,6 +34,20 @@ class Parties:
     scheduler: Market
     provider: Market
     customer: Market
+
+    def context(self, name: str) -> contexts.Context:
+        """The customer's context, without services beside the chain and without a keystore."""
+        return contexts.Context(
+            name=name,
+            chain_id=179188,
+            rpc_url=self.url,
+            metascheduler=self.customer.address("MetaScheduler"),
+            sbatch_url="http://127.0.0.1:1/graphql",
+            sbatch_grpc="127.0.0.1:1",
+            logger_grpc="127.0.0.1:1",
+            account=self.customer.account,
+            wallet="none",
+        )
 
 
 @pytest.fixture(scope="module", params=["all functions", "version 1.2"])

@@ -26,19 +26,7 @@ def credit(
 ) -> Callable[..., Said]:
     """Run `deepsquare credit` as the customer."""
     monkeypatch.setenv("DEEPSQUARE_PRIVATE_KEY", "04" * 32)
-    contexts.save(
-        contexts.Context(
-            name="local",
-            chain_id=179188,
-            rpc_url=parties.url,
-            metascheduler=parties.customer.address("MetaScheduler"),
-            sbatch_url="http://127.0.0.1:1/graphql",
-            sbatch_grpc="127.0.0.1:1",
-            logger_grpc="127.0.0.1:1",
-            account=parties.customer.account,
-            wallet="none",
-        )
-    )
+    contexts.save(parties.context("local"))
     contexts.use("local")
     return lambda *arguments, **options: cli("credit", *arguments, **options)
 

@@ -17,19 +17,7 @@ from core.tests.cli.conftest import Said
 @pytest.fixture
 def provider(cli: Callable[..., Said], home: Path, parties: Parties) -> Callable[..., Said]:
     """Run `deepsquare provider` with a context whose wallet can't be opened."""
-    contexts.save(
-        contexts.Context(
-            name="local",
-            chain_id=179188,
-            rpc_url=parties.url,
-            metascheduler=parties.customer.address("MetaScheduler"),
-            sbatch_url="http://127.0.0.1:1/graphql",
-            sbatch_grpc="127.0.0.1:1",
-            logger_grpc="127.0.0.1:1",
-            account=parties.customer.account,
-            wallet="none",
-        )
-    )
+    contexts.save(parties.context("local"))
     contexts.use("local")
     return lambda *arguments: cli("provider", *arguments)
 

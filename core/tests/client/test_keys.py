@@ -43,19 +43,7 @@ def set_up(home: Path, parties: Parties) -> None:
     """A machine of the customer's: its wallet, and nothing else."""
     os.environ["DEEPSQUARE_HOME"] = str(home)
     os.environ["DEEPSQUARE_PRIVATE_KEY"] = "0x" + "04" * 32
-    contexts.save(
-        contexts.Context(
-            name="grid",
-            chain_id=179188,
-            rpc_url=parties.url,
-            metascheduler=parties.customer.address("MetaScheduler"),
-            sbatch_url="http://127.0.0.1:1/graphql",
-            sbatch_grpc="127.0.0.1:1",
-            logger_grpc="127.0.0.1:1",
-            account=parties.customer.account,
-            wallet="w",
-        )
-    )
+    contexts.save(parties.context("grid"))
 
 
 async def stand_in(*_: Any, **__: Any) -> str:
