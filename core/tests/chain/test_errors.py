@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,6 +43,9 @@ def test_errors_of_all_contracts_have_their_classes(contract: str) -> None:
         assert type(decoded).__name__ == entry["name"]
         assert list(decoded.arguments.values()) == arguments
         assert "{" not in str(decoded)
+        # Engines hand errors from process to process.
+        copy = pickle.loads(pickle.dumps(decoded))
+        assert (type(copy), str(copy), copy.arguments) == (type(decoded), str(decoded), decoded.arguments)
 
 
 def test_what_a_user_may_meet_says_what_it_means() -> None:

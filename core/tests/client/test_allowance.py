@@ -7,11 +7,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from deepsquare.chain.market import Market
+from deepsquare.chain.transactions import Sent, UnminedError
 from deepsquare.chain.types import UNLIMITED
 from deepsquare.cli import app as cli
 from deepsquare.client.allowance import parse_policy
@@ -89,6 +92,34 @@ async def test_the_balance_is_looked_at_before_anything_is_raised(client: Client
     with pytest.raises(FundingError, match="the wallet has"):
         await client.submit(workflow(), credits=balance + 1, ensure_allowance="exact")
     assert await allowance(client) == 0
+
+
+async def test_a_raise_whose_answer_was_lost_is_not_made_twice(
+    parties: Parties, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, before = Market.increase_allowance, await count(parties)
+
+    async def lost(*arguments: Any, **options: Any) -> None:
+        await real(*arguments, **options)
+        raise UnminedError("in no block")
+
+    async def never_sent(*arguments: Any, before_send: Callable[[Sent], None]) -> None:
+        def stop(sent: Sent) -> None:
+            before_send(sent)
+            raise UnminedError("killed")
+
+        await real(*arguments, before_send=stop)
+
+    for way in (lost, never_sent):
+        await client.set_allowance(1)
+        monkeypatch.setattr(Market, "increase_allowance", way)
+        with pytest.raises(UnminedError):
+            await client.submit(workflow(), credits=4, ensure_allowance=10)
+        monkeypatch.setattr(Market, "increase_allowance", real)
+        await client.submit(workflow(), credits=4, ensure_allowance=10)
+        assert await allowance(client) == 6
+    assert await count(parties) == before + 2
+    assert not client._journal.open_raises(client._grid(), client.account)
 
 
 ANOTHER = """

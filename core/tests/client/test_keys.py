@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,46 @@ async def test_a_node_that_is_behind_makes_no_key_buy_again(
     assert (again.id, again.adopted) == (job.id, True)
     assert await count(parties) == before
     await job.cancel()
+
+
+async def test_names_on_chain_are_read_once(parties: Parties, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the contract knows no keys, a customer of long standing has many jobs to look among."""
+    monkeypatch.setattr("deepsquare.client.purchases._UNSETTLED_JOBS", 2)
+    first = await client.submit(workflow(), time_limit=LIMIT, key="old")
+    for number in range(3):
+        await client.submit(workflow(), time_limit=LIMIT, key=f"newer {number}")
+    asked: list[int] = []
+    get_jobs = client.market.get_jobs
+
+    async def counting(job_ids: Sequence[bytes]) -> Any:
+        asked.append(len(job_ids))
+        return await get_jobs(job_ids)
+
+    await client.find("old")
+    monkeypatch.setattr(client.market, "get_jobs", counting)
+    found = await client.find("old")
+    assert found is not None
+    assert found.id == first.id
+    assert max(asked) <= 2
+
+
+async def test_jobs_are_found_by_their_name_and_labels(client: Client) -> None:
+    jobs = {}
+    for name, sample, run in [("align", "A", "1"), ("align", "B", "1"), (None, "A", "2")]:
+        labels = {"sample": sample, "run": run, "it's": 'a "quote"'}
+        job = await client.submit(workflow(), time_limit=LIMIT, name=name, labels=labels)
+        jobs[job.id] = name, sample, run
+
+    async def found(**wanted: Any) -> list[Any]:
+        return [jobs[info.id] for info in await client.find_by(**wanted)]
+
+    assert await found(name="align") == [("align", "A", "1"), ("align", "B", "1")]
+    assert await found(labels={"sample": "A"}) == [("align", "A", "1"), (None, "A", "2")]
+    assert await found(name="align", labels={"run": "1", "sample": "B"}) == [("align", "B", "1")]
+    assert len(await found(labels={"it's": 'a "quote"'})) == 3
+    assert await found(labels={"sample": "C"}) == await found(name="ali") == []
+    with pytest.raises(ValueError, match="give a name or labels"):
+        await client.find_by()
 
 
 async def test_many_at_once_buy_one(parties: Parties, client: Client) -> None:

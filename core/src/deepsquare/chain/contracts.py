@@ -208,6 +208,12 @@ class Contracts:
         block = await request(self.w3, "eth_getBlockByNumber", "latest", False)
         return Head(int(block["number"], 16), block["hash"], int(block["timestamp"], 16))
 
+    async def first_block(self) -> str:
+        """The hash of the chain's first block: chains that were begun anew may share all other names."""
+        block = await request(self.w3, "eth_getBlockByNumber", "0x0", False)
+        # Some nodes keep new blocks only.
+        return block["hash"] if block else ""
+
 
 async def _call(function: Any) -> Any:
     try:

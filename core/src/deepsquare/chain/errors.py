@@ -23,6 +23,9 @@ class ContractError(TransactionError):
         self.arguments = dict(zip(self.parameters, arguments, strict=True))
         super().__init__(self.describe(**self.arguments))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(self.arguments.values())
+
     def describe(self, **arguments: Any) -> str:
         """The text of the error, made from its arguments."""
         if self.advice:
@@ -67,7 +70,13 @@ def _readable(name: str, value: Any) -> str:
 def _error(signature: str, *parameters: str, advice: str = "") -> type[ContractError]:
     """The class of an error; `advice` says what it means and what to do, with the parameters in braces."""
     name = signature.partition("(")[0]
-    body = {"signature": signature, "parameters": parameters, "advice": advice, "__doc__": f"`{signature}`"}
+    body = {
+        "signature": signature,
+        "parameters": parameters,
+        "advice": advice,
+        "__doc__": f"`{signature}`",
+        "__module__": __name__,
+    }
     return type(name, (ContractError,), body)
 
 

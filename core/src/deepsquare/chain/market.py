@@ -124,9 +124,12 @@ class Market(Contracts):
             async for page in self._filtered((customer, ZERO_ADDRESS, 0), _JOBS_A_CALL):
                 yield page
             return
-        ids = [bytes(job_id) for job_id in await self.read("JobRepository", "getByCustomer", customer)]
-        for some in _pages(ids[::-1], _JOBS_A_CALL):
+        for some in _pages((await self.job_ids_of(customer))[::-1], _JOBS_A_CALL):
             yield [record for record in await self.get_jobs(some) if record is not None]
+
+    async def job_ids_of(self, customer: str) -> list[bytes]:
+        """The ids of a customer's jobs, oldest first."""
+        return [bytes(job_id) for job_id in await self.read("JobRepository", "getByCustomer", customer)]
 
     async def jobs_of(self, customer: str) -> list[JobRecord]:
         """A customer's jobs, oldest first."""
@@ -238,9 +241,11 @@ class Market(Contracts):
         """Give `amount` wei of the own credits to another account."""
         await self.transact("Credit", "transfer", to, amount, before_send=before_send)
 
-    async def increase_allowance(self, amount: int) -> None:
+    async def increase_allowance(self, amount: int, *, before_send: Callable[[Sent], None] | None = None) -> None:
         """Allow the market to take `amount` wei more than it may take when the transaction is carried out."""
-        await self.transact("Credit", "increaseAllowance", self.address("MetaScheduler"), amount)
+        await self.transact(
+            "Credit", "increaseAllowance", self.address("MetaScheduler"), amount, before_send=before_send
+        )
 
     async def request_job(
         self,

@@ -45,6 +45,15 @@ class _Commands(TyperGroup):
             raise
 
 
+def parse_labels(texts: list[str], example: str) -> dict[str, str]:
+    """The labels of `--label KEY=VALUE`, given any number of times; others are wrong use."""
+    for text in texts:
+        key, _, value = text.partition("=")
+        if not key or not value:
+            fail(f"--label {text!r}: KEY=VALUE is meant, such as {example}", EXIT_WRONG_USE)
+    return dict(text.partition("=")[::2] for text in texts)
+
+
 def checked(check: Callable[[Any], object]) -> Callable[[T], T]:
     """The callback of a parameter whose value, or one of whose values, `check` may refuse by a ValueError: that is wrong use."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from deepsquare.cli.app import EXIT_NOT_FINISHED, fail
+from deepsquare.cli.app import EXIT_NOT_FINISHED, fail, parse_labels
 from deepsquare.cli.show import Json, print_json
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def up(
             account_command=account_command,
             shared_folder=shared_folder.absolute() if shared_folder else None,
             poll_seconds=poll,
-            labels=_labels(label) if label else None,
+            labels=parse_labels(label, "region=ch") if label else None,
             runtime=runtime.absolute() if runtime else None,
             images=images.absolute() if images else None,
             apptainer=apptainer.absolute() if apptainer else None,
@@ -244,15 +244,6 @@ def _binds(folders: list[Path], *, is_here: bool) -> list[Path]:
         if is_here and not folder.is_dir():
             fail(f"there is no folder {folder}", 2)
     return [folder.absolute() for folder in folders]
-
-
-def _labels(texts: list[str]) -> dict[str, str]:
-    labels = dict(text.partition("=")[::2] for text in texts)
-    for text in texts:
-        key, _, value = text.partition("=")
-        if not key or not value:
-            fail(f"--label {text!r}: KEY=VALUE is meant, such as region=ch", 2)
-    return labels
 
 
 @app.command()

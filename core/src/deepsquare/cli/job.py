@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from deepsquare.cli.app import EXIT_NOT_FINISHED, EXIT_WRONG_USE, checked, fail
+from deepsquare.cli.app import EXIT_NOT_FINISHED, EXIT_WRONG_USE, checked, fail, parse_labels
 from deepsquare.cli.show import Json, for_people, job_json, print_json, print_table
 from deepsquare.credits import to_wei
 from deepsquare.errors import DeepSquareError
@@ -148,6 +148,13 @@ def submit(
         Literal["let_run", "stop"],
         typer.Option(help="What becomes of running jobs when the budget refuses one."),
     ] = "let_run",
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="A label of yours, kept on this machine: `cost --by KEY`, `job list --label`. Repeatable.",
+        ),
+    ] = None,
     result: Annotated[
         bool,
         typer.Option("--result", help="Keep what it writes to $DEEPSQUARE_RESULT, for `deepsquare job result`."),
@@ -183,7 +190,7 @@ def submit(
     workflow = load(file)
     limit = None if time_limit is None else duration(time_limit)
 
-    labels = {"file": file.name}
+    labels = {"file": file.name} | parse_labels(label or [], "run=nightly")
 
     async def work() -> int:
         from deepsquare.client.auto_topup import AutoTopUp
@@ -287,7 +294,14 @@ def _verdict(info: JobInfo, *, quiet: bool) -> int:
 
 
 @app.command("list")
-def list_(as_json: Json = False) -> None:
+def list_(
+    name: Annotated[str | None, typer.Option(help="Only those bought here under this public name.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Only those bought here with this label. Repeatable."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """List your jobs, oldest first, with what you call them and what they cost.
 
     Example: deepsquare job list --json | jq -r '.[] | select(.status == "FAILED") | .id'
@@ -295,8 +309,10 @@ def list_(as_json: Json = False) -> None:
     from deepsquare.client.blocking import BlockingClient
     from deepsquare.tasks.report import format_time, short_id
 
+    wanted = parse_labels(label or [], "run=nightly")
     with BlockingClient() as client:
-        infos, labels = client.jobs(), client.labels()
+        labels = client.labels()
+        infos = client.find_by(name=name, labels=wanted) if name is not None or wanted else client.jobs()
     if as_json:
         print_json([job_json(info, labels.get(info.location_hash, {})) for info in infos])
         return

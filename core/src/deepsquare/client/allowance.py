@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from filelock import AsyncFileLock
 
+from deepsquare.chain.transactions import Sent, is_refusal
 from deepsquare.chain.types import UNLIMITED
 from deepsquare.client.funding import FundingError
 from deepsquare.credits import from_wei, to_wei
+from deepsquare.errors import TransactionError
 
 if TYPE_CHECKING:
     from deepsquare.chain.market import Market
+    from deepsquare.client.journal import Journal
 
 EnsureAllowance: TypeAlias = Literal["never", "exact"] | Decimal | int | str
 """Whether a purchase may raise the allowance: "never", "exact" (to what it needs), or up to an amount of credits."""
@@ -51,9 +54,10 @@ def parse_policy(policy: EnsureAllowance) -> Policy:
 class Allowance:
     """The allowance of one customer on one market."""
 
-    def __init__(self, market: Market, *, lock_folder: Path) -> None:
-        """`lock_folder` is where the lock of the wallet lives."""
-        self._market, self._lock_folder = market, lock_folder
+    def __init__(self, market: Market, journal: Journal, *, context: str, lock_folder: Path) -> None:
+        """`context` is the grid's name in the journal, `lock_folder` where the lock of the wallet lives."""
+        self._market, self._journal, self._lock_folder = market, journal, lock_folder
+        self._owner = (context, market.account)
 
     async def set(self, amount: int) -> None:
         """Let the market take up to `amount` wei from now on; it replaces the allowance of before."""
@@ -65,8 +69,10 @@ class Allowance:
 
         Raises:
             ValueError: together they are more than there can be.
+            UnminedError: it was sent, or one of before was, and is in no block yet.
         """
         async with self._alone():
+            await self._settle()
             await self._raise(amount, await self._market.allowance_of(self._market.account))
 
     @asynccontextmanager
@@ -75,12 +81,14 @@ class Allowance:
 
         Raises:
             FundingError: the policy allows less than is needed; nothing was changed.
+            UnminedError: a raise was sent, now or before, and is in no block yet.
         """
         if policy == "never":
             # The purchase finds out itself.
             yield
             return
         async with self._alone():
+            await self._settle()
             allowed = await self._market.allowance_of(self._market.account)
             if allowed < needed:
                 limit = needed if policy == "exact" else policy
@@ -94,7 +102,27 @@ class Allowance:
                 f"the allowance is {from_wei(allowed):f} credits and can't be raised by {from_wei(amount):f}: that is more than "
                 "there can be"
             )
-        await self._market.increase_allowance(amount)
+        try:
+            await self._market.increase_allowance(
+                amount, before_send=lambda sent: self._journal.signed_raise(*self._owner, sent.hash, sent.raw)
+            )
+        except TransactionError as error:
+            if is_refusal(error):
+                self._journal.forget_raises(*self._owner)
+            raise
+        self._journal.forget_raises(*self._owner)
+
+    async def _settle(self) -> None:
+        """Learn what became of raises whose answer was lost: one that is still to come would add to the next."""
+        for entry in self._journal.open_raises(*self._owner):
+            assert entry.transaction_hash is not None
+            assert entry.raw_transaction is not None
+            try:
+                await self._market.settle(Sent(bytes.fromhex(entry.transaction_hash[2:]), entry.raw_transaction))
+            except TransactionError as error:
+                if not is_refusal(error):
+                    raise
+        self._journal.forget_raises(*self._owner)
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:

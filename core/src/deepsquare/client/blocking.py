@@ -183,6 +183,10 @@ class BlockingClient:
         job = self._call(self._client.find, key)
         return None if job is None else BlockingJob(self, job)
 
+    def find_by(self, *, name: str | None = None, labels: Mapping[str, str] | None = None) -> list[JobInfo]:
+        """The jobs that were bought from this machine under a name or with labels; see `Client.find_by`."""
+        return self._call(self._client.find_by, name=name, labels=labels)
+
     def labels(self) -> dict[str, dict[str, str]]:
         """The labels of this machine's submissions, by `JobInfo.location_hash`."""
         return self._client.labels()

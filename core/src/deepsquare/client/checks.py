@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
+from email.utils import parsedate_to_datetime
 
 import httpx
 
 from deepsquare import contexts
+from deepsquare.chain.contracts import Head
 from deepsquare.chain.market import Market
 from deepsquare.chain.wallet import Wallet
 from deepsquare.checks import Check, Checks, check
@@ -15,8 +18,11 @@ from deepsquare.contexts import Context
 from deepsquare.credits import format_credits
 from deepsquare.errors import ConfigError, ConnectionFailedError
 from deepsquare.wire.channels import open_channel
+from deepsquare.wire.messages import FRESH_SECONDS
 
 _ANSWER_SECONDS = 5.0
+# Far below what the services allow.
+_CLOCK_SECONDS = 30.0
 
 
 async def customer_checks(name: str | None = None) -> Checks:
@@ -40,13 +46,15 @@ async def customer_checks(name: str | None = None) -> Checks:
 
     yield await check("wallet", open_wallet)
     market: Market | None = None
+    head: Head | None = None
 
     async def open_chain() -> str:
-        nonlocal market
+        nonlocal market, head
         market = await Market.open(
             context.rpc_url, context.metascheduler, chain_id=context.chain_id, retry_seconds=_ANSWER_SECONDS
         )
-        return f"chain {context.chain_id}, block {await market.block_number()}, market {context.metascheduler}"
+        head = await market.head()
+        return f"chain {context.chain_id}, block {head.number}, market {context.metascheduler}"
 
     yield await check("chain", open_chain)
     if market is not None:
@@ -56,6 +64,7 @@ async def customer_checks(name: str | None = None) -> Checks:
         finally:
             await market.close()
     yield await check("sbatch API", lambda: _sbatch_api(context))
+    yield await check("clocks", lambda: _clocks(context, head))
     yield await check("logger", lambda: _logger(context))
 
 
@@ -85,15 +94,46 @@ def _market_checks(market: Market, account: str) -> list[tuple[str, Callable[[],
     return [("credits", credits), ("allowance", allowance), ("providers", providers)]
 
 
-async def _sbatch_api(context: Context) -> str:
+async def _clocks(context: Context, head: Head | None) -> str:
+    """Whether this machine's clock is that of the grid's services, which refuse what was signed at another time."""
+    here = time.time()
+    # A chain without a new block for long says nothing of the time; one ahead of us does.
+    ahead = max(head.timestamp - here, 0.0) if head is not None else 0.0
+    try:
+        said = parsedate_to_datetime((await _health(context)).headers["date"]).timestamp()
+    except (ConnectionFailedError, KeyError, ValueError):
+        if head is None:
+            raise ConnectionFailedError("neither the chain nor the sbatch API tells the time") from None
+    else:
+        # Whole seconds, and the time on the way.
+        off = here - said
+        if abs(off) > _CLOCK_SECONDS:
+            raise ConfigError(
+                f"this machine's clock is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the sbatch API's, and beyond "
+                f"{FRESH_SECONDS} s it refuses what you sign. Let the machine keep the time by NTP: timedatectl set-ntp true"
+            )
+    if ahead > _CLOCK_SECONDS:
+        raise ConfigError(
+            f"the chain's clock is {ahead:.0f} s ahead of this machine's, so that times of jobs are shown wrong. Let the machine "
+            "keep the time by NTP: timedatectl set-ntp true. A local chain may have been set ahead by hand"
+        )
+    return f"agree within {_CLOCK_SECONDS:.0f} s"
+
+
+async def _health(context: Context) -> httpx.Response:
     url = httpx.URL(context.sbatch_url)
     try:
         async with httpx.AsyncClient(timeout=_ANSWER_SECONDS) as http:
-            answer = await http.get(url.copy_with(path="/health"))
+            return await http.get(url.copy_with(path="/health"))
     except httpx.HTTPError as error:
         raise ConnectionFailedError(
             f"{url.host}:{url.port} can't be reached ({type(error).__name__}). On a grid of your own: deepsquare grid status"
         ) from None
+
+
+async def _sbatch_api(context: Context) -> str:
+    url = httpx.URL(context.sbatch_url)
+    answer = await _health(context)
     if answer.status_code != httpx.codes.OK:
         raise ConnectionFailedError(
             f"{url.host}:{url.port} answers {answer.status_code}, so it isn't well, or no sbatch API"

@@ -390,7 +390,7 @@ class Client:
 
     @property
     def _allowance(self) -> Allowance:
-        return Allowance(self.market, lock_folder=contexts.home() / "locks")
+        return Allowance(self.market, self._journal, context=self._grid(), lock_folder=contexts.home() / "locks")
 
     async def top_up(
         self, job_id: str, *, credits: Decimal | int | str | None = None, time: timedelta | None = None
@@ -488,6 +488,16 @@ class Client:
         """The last job that was bought under a key, by whichever machine; None if there is none."""
         record = await self.purchases.find(key)
         return None if record is None else Job(self, to_hex(record.job_id), from_wei(record.max_cost))
+
+    async def find_by(self, *, name: str | None = None, labels: Mapping[str, str] | None = None) -> list[JobInfo]:
+        """The jobs that were bought from this machine under a public name, or with labels (these, and maybe others); oldest first.
+
+        Raises:
+            ValueError: neither is given.
+        """
+        if name is None and not labels:
+            raise ValueError("give a name or labels to find jobs by; jobs() lists all")
+        return await self.jobs(self._journal.job_ids(self._grid(), self.account, name=name, labels=labels))
 
     def labels(self) -> dict[str, dict[str, str]]:
         """The labels that this machine gave to its submissions, by `JobInfo.location_hash`."""

@@ -88,6 +88,23 @@ _CHANGES = (
             tag TEXT NOT NULL                 -- by which the job's result is known among the lines of its log
         ) STRICT""",
     ),
+    (
+        """CREATE TABLE raises (                  -- of the allowance, as long as nobody knows whether they were carried out
+            number INTEGER PRIMARY KEY,
+            context TEXT NOT NULL,
+            customer TEXT NOT NULL,
+            transaction_hash TEXT NOT NULL,
+            raw_transaction BLOB NOT NULL
+        ) STRICT""",
+        "ALTER TABLE submissions ADD COLUMN name TEXT",  # the public one, on chain
+        """CREATE TABLE job_names (               -- of the customer's jobs on chain; a job keeps its name
+            context TEXT NOT NULL,
+            customer TEXT NOT NULL,
+            job_id TEXT NOT NULL,
+            name BLOB NOT NULL,
+            PRIMARY KEY (context, customer, job_id)
+        ) STRICT, WITHOUT ROWID""",
+    ),
 )
 
 
@@ -104,8 +121,9 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenTopUp:
-    """A top-up of which nobody knows yet whether it was carried out; without a transaction it was never sent."""
+class OpenTransaction:
+    """A top-up, or a raise of the allowance, of which nobody knows yet whether it was carried out; without a transaction it was
+    never sent."""
 
     number: int
     transaction_hash: str | None
@@ -173,14 +191,15 @@ class Journal:
         customer: str,
         labels: Mapping[str, str],
         locked: int,
+        name: str | None = None,
         key: str | None = None,
         generation: int | None = None,
         digest: str | None = None,
     ) -> None:
         """Note that a job is about to be bought for `locked` wei; with a key, as which of its purchases."""
         self._db.execute(
-            "INSERT INTO submissions (location_hash, context, customer, labels, locked, created_at, key, generation, digest) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO submissions (location_hash, context, customer, labels, locked, created_at, name, key, generation, "
+            "digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 location_hash,
                 context,
@@ -188,6 +207,7 @@ class Journal:
                 json.dumps(dict(labels)),
                 str(locked),
                 time.time(),
+                name,
                 key,
                 generation,
                 digest,
@@ -276,6 +296,18 @@ class Journal:
         )
         return {location: json.loads(labels) for location, labels in rows}
 
+    def job_ids(
+        self, context: str, customer: str, *, name: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """The jobs that this machine bought under a public name and with labels, these among others; oldest first."""
+        rows = self._db.execute(
+            "SELECT job_id FROM submissions WHERE context = ? AND customer = ? AND job_id IS NOT NULL AND name IS ifnull(?, name) "
+            "AND NOT EXISTS (SELECT 1 FROM json_each(?) AS wanted WHERE NOT EXISTS "
+            "(SELECT 1 FROM json_each(labels) AS own WHERE own.key = wanted.key AND own.value = wanted.value)) ORDER BY created_at",
+            (context, customer, name, json.dumps(dict(labels or {}))),
+        )
+        return [job_id for (job_id,) in rows]
+
     # ------------------------------------------------------------------ top-ups
 
     def intend_top_up(
@@ -307,14 +339,14 @@ class Journal:
             db.execute("DELETE FROM top_ups WHERE number = ?", (number,))
             db.execute("DELETE FROM budget_charges WHERE top_up = ?", (number,))
 
-    def open_top_ups(self, context: str, customer: str, job_id: str) -> list[OpenTopUp]:
+    def open_top_ups(self, context: str, customer: str, job_id: str) -> list[OpenTransaction]:
         """The top-ups of a job whose end is not known, oldest first."""
         rows = self._db.execute(
             "SELECT number, transaction_hash, raw_transaction FROM top_ups "
             "WHERE context = ? AND customer = ? AND job_id = ? AND NOT carried_out ORDER BY number",
             (context, customer, job_id),
         )
-        return [OpenTopUp(*row) for row in rows]
+        return [OpenTransaction(*row) for row in rows]
 
     def topped_up(self, context: str, customer: str, job_id: str) -> int:
         """The wei that automatic top-ups of this machine have added to a job."""
@@ -331,3 +363,41 @@ class Journal:
         )
         # Wei don't fit SQLite's integers.
         return [(int(amount), int(before), bool(automatic)) for amount, before, automatic in rows]
+
+    # ------------------------------------------------------------------ raises of the allowance
+
+    def signed_raise(self, context: str, customer: str, transaction_hash: bytes, raw: bytes) -> None:
+        """Note the transaction that is about to be sent."""
+        self._db.execute(
+            "INSERT INTO raises (context, customer, transaction_hash, raw_transaction) VALUES (?, ?, ?, ?)",
+            (context, customer, "0x" + transaction_hash.hex(), raw),
+        )
+
+    def forget_raises(self, context: str, customer: str) -> None:
+        """Note that it is known of all raises what became of them."""
+        self._db.execute("DELETE FROM raises WHERE context = ? AND customer = ?", (context, customer))
+
+    def open_raises(self, context: str, customer: str) -> list[OpenTransaction]:
+        """The raises whose end is not known, oldest first."""
+        rows = self._db.execute(
+            "SELECT number, transaction_hash, raw_transaction FROM raises WHERE context = ? AND customer = ? ORDER BY number",
+            (context, customer),
+        )
+        return [OpenTransaction(*row) for row in rows]
+
+    # ------------------------------------------------------------------ names on chain
+
+    def keep_names(self, context: str, customer: str, names: Mapping[str, bytes]) -> None:
+        """Note the names that jobs, by their ids, have on chain."""
+        self._db.executemany(
+            "INSERT OR REPLACE INTO job_names VALUES (?, ?, ?, ?)",
+            [(context, customer, job_id, name) for job_id, name in names.items()],
+        )
+
+    def names(self, context: str, customer: str) -> dict[str, bytes]:
+        """The names of the customer's jobs on chain that were noted, by their ids."""
+        return dict(
+            self._db.execute(
+                "SELECT job_id, name FROM job_names WHERE context = ? AND customer = ?", (context, customer)
+            )
+        )

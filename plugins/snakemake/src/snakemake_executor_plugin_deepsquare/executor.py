@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,8 @@ class Executor(RemoteExecutor):
             self._client = BlockingClient(settings.context)
         except DeepSquareError as error:
             raise WorkflowError(str(error)) from None
+        # What `deepsquare cost --by run` adds up.
+        self._run = {"run": f"{datetime.now():%Y-%m-%dT%H:%M:%S}-{secrets.token_hex(2)}"}
         self._credits: str | None = settings.credits
         self._default_runtime = timedelta(minutes=settings.default_runtime)
         self._image = _image_of(self.workflow)
@@ -92,7 +95,9 @@ class Executor(RemoteExecutor):
             workflow = to_workflow(task_of(job, command, env, self._image))
             # Noted in here: an interrupt may come before anybody asks for the result.
             try:
-                bought = self._client.submit(workflow, time_limit=limit, credits=self._credits, labels=labels_of(job))
+                bought = self._client.submit(
+                    workflow, time_limit=limit, credits=self._credits, labels=labels_of(job) | self._run
+                )
             except PurchaseUnknownError as error:
                 self._lost[error.location_hash] = describe(job)
                 raise
