@@ -67,6 +67,9 @@ class RpcError(DeepSquareError):
         super().__init__(f"the node answered: {message} (code {code})")
         self.code, self.message, self.data = code, message, data
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.message, self.data)
+
     @property
     def is_revert(self) -> bool:
         """Whether a contract refused, and not the node."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import ROUND_DOWN, Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deepsquare.chain.errors import InsufficientFunds
 from deepsquare.chain.types import JobDefinition, Provider
@@ -39,6 +39,9 @@ class FundingError(InsufficientFunds):
     def __init__(self, text: str, available: int, required: int) -> None:
         self._text = text
         super().__init__(available, required)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._text, *self.arguments.values())
 
     def describe(self, **arguments: object) -> str:
         """The text."""

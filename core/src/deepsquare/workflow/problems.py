@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from deepsquare.errors import DeepSquareError
 
@@ -66,3 +67,6 @@ class WorkflowError(DeepSquareError):
         self.problems = list(problems)
         self.source = source
         super().__init__("\n".join(problem.in_file(source) for problem in self.problems))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problems, self.source)
