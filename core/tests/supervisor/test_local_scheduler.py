@@ -8,6 +8,7 @@ import os
 import pwd
 import shlex
 import shutil
+import signal
 import sqlite3
 import subprocess
 import tempfile
@@ -147,6 +148,15 @@ async def test_a_job_sees_nothing_of_the_supervisors_environment(
     monkeypatch.setenv("SECRET_OF_THE_OPERATOR", "s3cret")
     await machine.wait(await machine.submit("env; tr '\\0' '\\n' </proc/$PPID/environ"))
     assert not [line for line in machine.lines() if "s3cret" in line]
+
+
+async def test_a_job_hears_signals_that_the_supervisor_ignores(machine: Machine) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup starts it
+    try:
+        job = await machine.submit("trap 'echo told; exit 3' HUP; kill -s HUP $$; sleep 1")
+        assert ((await machine.wait(job)).exit_code, machine.lines()[0]) == (3, "told")
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 async def test_tasks_have_ranks_and_a_bad_one_takes_the_others_along(machine: Machine) -> None:
