@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from deepsquare.chain import contracts as contracts_module
-from deepsquare.chain import market as market_module
-from deepsquare.chain import rpc, transactions
+from deepsquare.chain import reads, rpc, transactions
 from deepsquare.chain import watch as watch_module
 from deepsquare.chain.errors import InsufficientFunds, InvalidJobDefinition, InvalidTransition
 from deepsquare.chain.market import Assignment, Market
@@ -148,7 +147,7 @@ async def test_a_provider_is_held_to_the_price_that_it_was_chosen_by(parties: Pa
 
 
 async def test_a_providers_jobs_are_found_page_by_page(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(market_module, "_JOBS_A_SCAN", 2)
+    monkeypatch.setattr(reads, "_JOBS_A_SCAN", 2)
     ids = [await parties.customer.request_job(DEFINITION, MINUTE, NAME) for _ in range(3)]
     assigned = [Assignment(job_id, parties.provider.account, UNLIMITED) for job_id in ids]
     assert not await parties.scheduler.meta_schedule(assigned)

@@ -42,6 +42,8 @@ class Contracts:
         self, w3: AsyncWeb3[Any], contracts: dict[str, AsyncContract], sender: Sender | None, *, extended: bool
     ) -> None:
         self.w3, self._contracts, self._sender, self.extended = w3, contracts, sender, extended
+        self.cache_folder: Path | None = None
+        """Where what the chain never changes may be kept for other processes."""
 
     @classmethod
     async def open(
@@ -54,6 +56,7 @@ class Contracts:
         chain_id: int | None = None,
         retry_seconds: float = RETRY_SECONDS,
         max_fee_wei: int | None = None,
+        cache_folder: Path | None = None,
     ) -> Self:
         """Find the other contracts through the MetaScheduler's getters.
 
@@ -65,6 +68,7 @@ class Contracts:
             chain_id: the chain that the node must be of; None means any.
             retry_seconds: for how long a request is tried again while the node can't be reached.
             max_fee_wei: the most to pay for a unit of gas; 1,000 gwei when left out.
+            cache_folder: where what the chain never changes may be kept for other processes; None keeps nothing.
 
         Raises:
             ConfigError: the node is of another chain, or there is no such contract at that address.
@@ -114,7 +118,9 @@ class Contracts:
         except BaseException:
             await w3.provider.disconnect()
             raise
-        return cls(w3, contracts, sender, extended=extended)
+        opened = cls(w3, contracts, sender, extended=extended)
+        opened.cache_folder = cache_folder
+        return opened
 
     async def close(self) -> None:
         """Close the connection to the node."""

@@ -13,7 +13,8 @@ from typing import Any
 
 from web3 import AsyncWeb3, WebSocketProvider
 
-from deepsquare.chain.market import BLOCKS_A_CALL, Market
+from deepsquare.chain.market import Market
+from deepsquare.chain.registered import BLOCKS_A_CALL
 from deepsquare.errors import DeepSquareError
 
 _log = logging.getLogger(__name__)

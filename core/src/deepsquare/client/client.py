@@ -94,6 +94,7 @@ class Client:
             lock_folder=contexts.home() / "locks",
             chain_id=self.context.chain_id,
             max_fee_wei=self.context.max_fee_wei,
+            cache_folder=contexts.home() / "cache",
         )
         return self
 

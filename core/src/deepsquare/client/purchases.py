@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from filelock import AsyncFileLock
 from tenacity import AsyncRetrying, retry_if_exception, wait_exponential_jitter
 
+from deepsquare.chain.batches import pages_of_requests
 from deepsquare.chain.errors import ContractError
-from deepsquare.chain.market import pages_of_requests
 from deepsquare.chain.transactions import NonceTakenError, Sent, is_refusal
 from deepsquare.chain.types import JobDefinition, JobRecord, JobRequest, JobStatus, parse_job_id, to_hex
 from deepsquare.client.text import sanitize

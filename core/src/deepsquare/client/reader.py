@@ -19,7 +19,9 @@ async def open_reader(name: str | None = None) -> AsyncIterator[tuple[Context, M
         ConnectionFailedError: the node can't be reached.
     """
     context = contexts.load(name)
-    market = await Market.open(context.rpc_url, context.metascheduler, chain_id=context.chain_id)
+    market = await Market.open(
+        context.rpc_url, context.metascheduler, chain_id=context.chain_id, cache_folder=contexts.home() / "cache"
+    )
     try:
         yield context, market
     finally:

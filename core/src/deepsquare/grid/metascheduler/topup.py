@@ -22,7 +22,8 @@ from deepsquare.chain.errors import (
     RemainingTimeAboveLimit,
     RunningScheduledStatusOnly,
 )
-from deepsquare.chain.market import BLOCKS_A_CALL, Market
+from deepsquare.chain.market import Market
+from deepsquare.chain.registered import BLOCKS_A_CALL
 from deepsquare.chain.types import JobRecord, JobStatus, to_hex
 from deepsquare.errors import DeepSquareError
 
