@@ -51,6 +51,7 @@ class FakeMarket:
     """A market that signs, and then does what the test says."""
 
     extended = True
+    account = "0x1"
 
     def __init__(
         self, outcome: BaseException | None, settled: bytes | BaseException = AWAY, *, is_on_chain: bool = False
