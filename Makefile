@@ -17,6 +17,7 @@ bench: setup
 	.venv/bin/python tests/bench/overhead.py
 	.venv/bin/python tests/bench/slurm.py
 	.venv/bin/python tests/bench/workflow.py
+	.venv/bin/python tests/bench/client.py
 
 setup:
 	integration/setup
