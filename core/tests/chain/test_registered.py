@@ -13,7 +13,6 @@ from deepsquare.chain.types import Hardware
 
 from core.tests.chain.conftest import PRICES, Parties
 
-
 A_CALL, UNSETTLED = 4, 6
 
 

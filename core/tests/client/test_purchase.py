@@ -163,7 +163,7 @@ async def test_a_purchase_in_flight_outlives_the_call_and_close_waits_for_it(cli
     with pytest.raises(asyncio.CancelledError):
         await call
     noted: list[str] = []
-    client._journal.bought = lambda _, job_id: noted.append(job_id)  # type: ignore[method-assign]
+    client._journal.bought = lambda jobs: noted.extend(jobs.values())  # type: ignore[method-assign]
     closing = asyncio.create_task(client.close())
     await asyncio.sleep(0)
     assert not closing.done()
@@ -183,7 +183,7 @@ def test_an_interrupt_of_the_blocking_client_does_not_cut_a_purchase_off(
     market.block = block = asyncio.Event()
     client._market = market  # type: ignore[assignment]
     noted: list[str] = []
-    client._journal.bought = lambda _, job_id: noted.append(job_id)  # type: ignore[method-assign]
+    client._journal.bought = lambda jobs: noted.extend(jobs.values())  # type: ignore[method-assign]
 
     async def opened(_: str | None) -> Client:
         return client

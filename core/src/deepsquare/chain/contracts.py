@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from eth_abi.exceptions import DecodingError
 from eth_utils import keccak, to_checksum_address
 from web3 import AsyncWeb3
 from web3.contract import AsyncContract
-from web3.exceptions import BadFunctionCallOutput, ContractLogicError, Web3Exception
 
 from deepsquare.chain.artifacts import artifact
 from deepsquare.chain.errors import ContractError, decode_revert
@@ -83,7 +83,7 @@ class Contracts:
                     f"the node is of chain {found_id}, but the context names chain {chain_id}; correct the context or the RPC "
                     "URL (deepsquare context show)"
                 )
-            if not await w3.eth.get_code(address):
+            if await request(w3, "eth_getCode", address, "latest") in (None, "0x"):
                 raise ConfigError(
                     f"there is no contract at {address}: the context names another chain or another market "
                     "(deepsquare context show)"
@@ -98,13 +98,13 @@ class Contracts:
                 ("jobs", "JobRepository"),
             ):
                 try:
-                    found = await _call(main.functions[getter]())
+                    found = await _view(w3, main, getter)
                 except (ContractError, RpcError):
                     raise ConfigError(
                         f"the contract at {address} is no MetaScheduler; correct the context (deepsquare context show)"
                     ) from None
                 contracts[name] = w3.eth.contract(address=found, abi=artifact(name)["abi"])
-            extensions = await _optional(main.functions["EXTENSIONS"]())
+            extensions = await _extensions(w3, main)
             if extensions not in (None, _EXTENSIONS):
                 raise ConfigError(
                     f"the market at {address} is of another version ({extensions}) than this program knows ({_EXTENSIONS}): "
@@ -156,7 +156,7 @@ class Contracts:
             RpcError: the node can't carry the call out, or there is no such contract.
             ConnectionFailedError: the node can't be reached.
         """
-        return await _call(self._contracts[name].functions[function](*arguments))
+        return await _view(self.w3, self._contracts[name], function, *arguments)
 
     async def transact(
         self, name: str, function: str, *arguments: Any, before_send: Callable[[Sent], None] | None = None
@@ -221,24 +221,34 @@ class Contracts:
         return block["hash"] if block else ""
 
 
-async def _call(function: Any) -> Any:
+async def _view(w3: AsyncWeb3[Any], contract: AsyncContract, function: str, *arguments: Any) -> Any:
+    """What a view function answers; several values come as a tuple. (web3's own way asks for the chain's id twice each time.)"""
+    data = contract.encode_abi(function, args=list(arguments))
     try:
-        return await function.call()
-    except ContractLogicError as error:
-        data = error.data if isinstance(error.data, str) else None
-        raise decode_revert(data, str(error.message or "")) from None
-    except Web3Exception as error:
-        raise RpcError(-1, f"{type(error).__name__}: {error.user_message or error}", None) from None
+        answer = await request(w3, "eth_call", {"to": str(contract.address), "data": data}, "latest")
+    except RpcError as error:
+        if error.is_revert:
+            raise decode_revert(error.data, error.message) from None
+        raise
+    entry = next(part for part in contract.abi if part["type"] == "function" and part["name"] == function)
+    types = [_canonical(dict(output)) for output in entry["outputs"]]
+    try:
+        values = CODEC.decode(types, bytes.fromhex(answer.removeprefix("0x")))
+    except (DecodingError, ValueError, AttributeError):
+        raise RpcError(-1, f"nothing that {function} of the contract at {contract.address} answers", None) from None
+    return values[0] if len(values) == 1 else values
 
 
-async def _optional(function: Any) -> Any:
-    """What a view function says that a contract may have; None if it has not: then it reverts, or answers with nothing."""
+async def _extensions(w3: AsyncWeb3[Any], main: AsyncContract) -> int | None:
+    """What the market's contracts have beside version 1.2; None if nothing: then they revert, or answer with nothing."""
     try:
-        return await function.call()
-    except (ContractLogicError, BadFunctionCallOutput):
+        return int(await _view(w3, main, "EXTENSIONS"))
+    except ContractError:
         return None
-    except Web3Exception as error:
-        raise RpcError(-1, f"{type(error).__name__}: {error.user_message or error}", None) from None
+    except RpcError as error:
+        if error.code == -1:
+            return None
+        raise
 
 
 def _canonical(argument: dict[str, Any]) -> str:

@@ -7,14 +7,23 @@ import logging
 import re
 from collections.abc import Sequence
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from aiohttp import ClientConnectionError, ClientConnectorError, ClientError, ClientResponseError, ClientTimeout
+from aiohttp import (
+    ClientConnectionError,
+    ClientConnectorError,
+    ClientError,
+    ClientResponseError,
+    ClientSession,
+    ClientTimeout,
+    TCPConnector,
+)
 from eth_abi.codec import ABICodec
-from eth_abi.decoding import StringDecoder
+from eth_abi.decoding import AddressDecoder, StringDecoder
 from eth_abi.registry import BaseEquals
-from eth_typing import URI
+from eth_utils import to_checksum_address
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
@@ -31,8 +40,15 @@ from web3.types import RPCEndpoint
 from deepsquare.errors import ConfigError, ConnectionFailedError, DeepSquareError
 
 
+class _AddressDecoder(AddressDecoder):
+    # Of many jobs' customers and providers few differ.
+    decoder_fn = staticmethod(lru_cache(4096)(to_checksum_address))
+
+
 def _lenient_codec() -> ABICodec:
     registry = build_strict_registry()
+    registry.unregister_decoder("address")
+    registry.register_decoder(BaseEquals("address"), _AddressDecoder, label="address")  # type: ignore[no-untyped-call]
     registry.unregister_decoder("string")
     registry.register_decoder(
         BaseEquals("string"),  # type: ignore[no-untyped-call]
@@ -43,11 +59,15 @@ def _lenient_codec() -> ABICodec:
 
 
 CODEC = _lenient_codec()
-"""Decodes what contracts answer. Texts come from strangers: bytes that are no UTF-8 are replaced, and stop nobody's work."""
+"""Decodes what contracts answer; addresses get their checksum.
+
+Texts come from strangers: bytes that are no UTF-8 are replaced, and stop nobody's work.
+"""
 
 _log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 20.0
+_CONNECTIONS = 32
 _TELL_AT_ATTEMPT = 4
 REQUEST_TIMEOUT_SECONDS = 30.0
 _PAUSE = wait_exponential_jitter(multiplier=0.1, max=3)
@@ -121,14 +141,11 @@ class RetryingProvider(AsyncHTTPProvider):
     """
 
     def __init__(self, urls: Sequence[str], *, retry_seconds: float = RETRY_SECONDS) -> None:
-        super().__init__(
-            urls[0],
-            request_kwargs={"timeout": ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)},
-            exception_retry_configuration=None,
-        )
+        super().__init__(urls[0])
         self._urls = list(urls)
         self._retry_seconds = retry_seconds
         self._chain_ids: dict[str, int] = {}
+        self._session: ClientSession | None = None
 
     async def _make_request(self, method: Any, request_data: bytes) -> bytes:
         url = self._urls[0]
@@ -161,19 +178,35 @@ class RetryingProvider(AsyncHTTPProvider):
     async def _ask(self, url: str, method: Any, request_data: bytes) -> bytes:
         if self._chain_ids and url not in self._chain_ids:
             await self._check_chain(url)
-        self.endpoint_uri = URI(url)
-        answer = await super()._make_request(method, request_data)
+        answer = await self._post(url, request_data)
         if len(answer) < _LONGEST_ERROR and b'"error"' in answer and _BUSY.search(answer):
             raise _BusyError
         if method == "eth_chainId":
             self._chain_ids[url] = _chain_id(answer)
         return answer
 
+    async def _post(self, url: str, request_data: bytes) -> bytes:
+        # web3's own sessions make a connection for each request. That the node has closed one meanwhile is an error that passes.
+        if self._session is None:
+            self._session = ClientSession(
+                connector=TCPConnector(limit=_CONNECTIONS),
+                timeout=ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
+                headers=self.get_request_headers(),
+                raise_for_status=True,
+            )
+        async with self._session.post(url, data=request_data) as response:
+            return await response.read()
+
+    async def disconnect(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
     async def _check_chain(self, url: str) -> None:
         """Whether a node that was not asked before is of the same chain as those that were."""
-        self.endpoint_uri = URI(url)
         method = RPCEndpoint("eth_chainId")
-        found = _chain_id(await super()._make_request(method, self.encode_rpc_request(method, [])))
+        found = _chain_id(await self._post(url, self.encode_rpc_request(method, [])))
         if found not in self._chain_ids.values():
             _log.error("the node at %s is of chain %d: it is left out", display_url(url), found)
             if url in self._urls:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
-from web3 import AsyncWeb3, WebSocketProvider
+from websockets.asyncio.client import connect
 
 from deepsquare.chain.market import Market
 from deepsquare.chain.registered import BLOCKS_A_CALL
@@ -25,6 +26,9 @@ _TAKEN_BACK_BLOCKS = 12
 _POLL_SECONDS = 1.0
 _SLOW_POLL_SECONDS = 10.0
 _RECONNECT_SECONDS = 2.0
+_SUBSCRIBE = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]})
+# A block's header has less; without a bound a node could fill the memory.
+_MESSAGE_BYTES = 1 << 20
 
 
 class JobWatch:
@@ -93,11 +97,13 @@ class JobWatch:
         """Set the wake-up event at each new block, and reconnect for ever."""
         while True:
             try:
-                async with AsyncWeb3(WebSocketProvider(self._ws_url)) as w3:
-                    await w3.eth.subscribe("newHeads")
-                    self._subscribed = True
-                    self._wake.set()
-                    async for _ in w3.socket.process_subscriptions():
+                async with connect(self._ws_url or "", max_size=_MESSAGE_BYTES) as socket:
+                    await socket.send(_SUBSCRIBE)
+                    async for message in socket:
+                        answer = json.loads(message)
+                        if "error" in answer:
+                            raise ConnectionError(answer["error"])
+                        self._subscribed = True
                         self._wake.set()
             except asyncio.CancelledError:
                 raise

@@ -246,11 +246,11 @@ class Budgets:
             "AND budget_charges.customer = ? AND scope = ? AND budget_charges.job_id IS NULL AND budget_charges.created_at < ?"
         )
         db.execute(
-            f"DELETE FROM budget_charges WHERE number IN (SELECT number {waiting} AND raw_transaction IS NULL)",  # noqa: S608
+            f"DELETE FROM budget_charges WHERE number IN (SELECT number {waiting} AND transaction_hash IS NULL)",  # noqa: S608
             (*self._owner, scope, time.time() - _UNSIGNED_SECONDS),
         )
         rows: Any = db.execute(
-            f"SELECT location_hash, number {waiting} AND raw_transaction IS NOT NULL",
+            f"SELECT location_hash, number {waiting} AND transaction_hash IS NOT NULL",
             (*self._owner, scope, time.time() - _UNANSWERED_SECONDS),
         )
         return dict(rows)

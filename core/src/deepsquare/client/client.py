@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequenc
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from deepsquare import contexts
@@ -28,9 +29,9 @@ from deepsquare.client.job import JobInfo
 from deepsquare.client.journal import Journal
 from deepsquare.client.logs import LogLine, LogReader
 from deepsquare.client.many import Buy, submit_together
-from deepsquare.client.orders import Order, Submission, job_name
+from deepsquare.client.orders import Order, Submission, Terms, job_name, look_at
 from deepsquare.client.purchases import Purchase, Purchases, Purpose, digest_of
-from deepsquare.client.sbatch import submit_workflow
+from deepsquare.client.sbatch import open_http, submit_workflow
 from deepsquare.client.subscriber import Subscriber
 from deepsquare.client.text import sanitize
 from deepsquare.client.topup import TopUps
@@ -43,6 +44,8 @@ from deepsquare.errors import (
 from deepsquare.workflow.results import ResultError, ResultReader, new_tag
 
 if TYPE_CHECKING:
+    import httpx
+
     from deepsquare.workflow import Workflow
 
 # Enough signatures and transactions in flight to keep the node busy, few enough to be no burden for a public one.
@@ -76,6 +79,7 @@ class Client:
                 f"{self.context.account}; correct the context, or choose its wallet (DEEPSQUARE_WALLET)"
             )
         self._market: Market | None = None
+        self._http: httpx.AsyncClient | None = None
         self._journal = Journal(contexts.home() / "journal.db")
         self._logs = LogReader(self.context.logger_grpc, self._wallet)
         self._subscribers: set[Subscriber] = set()
@@ -115,6 +119,9 @@ class Client:
             # Nobody may wait for a watcher that was ended before it began.
             self._watching.cancel()
         await self._logs.close()
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
         if self._market is not None:
             await self._market.close()
             self._market = None
@@ -265,8 +272,16 @@ class Client:
         """
         policy = parse_policy(ensure_allowance)
 
+        looking: asyncio.Task[Terms] | None = None
+
+        async def look() -> Terms:
+            # Once for all of them; one that is cancelled doesn't end it for the others.
+            nonlocal looking
+            looking = looking or asyncio.create_task(look_at(self.market, self.account))
+            return await asyncio.shield(looking)
+
         async def buy_one(wanted: Submission, buy: Buy) -> Job:
-            order = self._order(wanted, policy)
+            order = replace(self._order(wanted, policy), look=look)
             return await (self._buy(order, buy) if wanted.key is None else self._buy_under_key(wanted, order, buy))
 
         async def buy_all() -> list[Job | Exception]:
@@ -290,8 +305,9 @@ class Client:
             job_name(wanted.name),
             wanted.labels or {},
             policy,
-            wanted.auto_top_up,
-            wanted.budget,
+            look=partial(look_at, self.market, self.account),
+            auto_top_up=wanted.auto_top_up,
+            budget=wanted.budget,
             tag=new_tag() if wanted.result else None,
         )
         order.delegate_cap(self.market)
@@ -319,8 +335,10 @@ class Client:
 
     async def _buy(self, order: Order, buy: Buy) -> Job:
         needs = needs_of(order.workflow)
-        locked = await order.locked(needs, self.market, self.account)
-        location = await submit_workflow(self.context.sbatch_url, order.script.to_dict(), self._wallet)
+        locked = order.locked(needs, await order.look())
+        if self._http is None:
+            self._http = open_http()
+        location = await submit_workflow(self.context.sbatch_url, order.script.to_dict(), self._wallet, http=self._http)
         if order.tag is not None:
             self._journal.keep_tag(location, order.tag)
         self._paying.add(asyncio.current_task())

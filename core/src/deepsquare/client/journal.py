@@ -97,6 +97,8 @@ _CHANGES = (
             raw_transaction BLOB NOT NULL
         ) STRICT""",
         "ALTER TABLE submissions ADD COLUMN name TEXT",  # the public one, on chain
+        # Of many purchases that one transaction makes, each would have its bytes. (Those of before still do.)
+        "CREATE TABLE transactions (transaction_hash TEXT PRIMARY KEY, raw BLOB NOT NULL) STRICT, WITHOUT ROWID",
         """CREATE TABLE job_names (               -- of the customer's jobs on chain; a job keeps its name
             context TEXT NOT NULL,
             customer TEXT NOT NULL,
@@ -106,6 +108,10 @@ _CHANGES = (
         ) STRICT, WITHOUT ROWID""",
     ),
 )
+
+
+_SUBMISSIONS = "submissions LEFT JOIN transactions USING (transaction_hash)"
+_RAW = "coalesce(raw, raw_transaction)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,15 +222,22 @@ class Journal:
 
     def signed(self, location_hashes: Sequence[str], transaction_hash: bytes, raw: bytes) -> None:
         """Note the transaction that is about to be sent, of one or more purchases."""
-        self._db.execute(
-            "UPDATE submissions SET transaction_hash = ?, raw_transaction = ? "
-            "WHERE location_hash IN (SELECT value FROM json_each(?))",
-            ("0x" + transaction_hash.hex(), raw, json.dumps(list(location_hashes))),
-        )
+        with self.transaction() as db:
+            name = "0x" + transaction_hash.hex()
+            db.execute("INSERT OR IGNORE INTO transactions VALUES (?, ?)", (name, raw))
+            db.execute(
+                "UPDATE submissions SET transaction_hash = ?, raw_transaction = NULL "
+                "WHERE location_hash IN (SELECT value FROM json_each(?))",
+                (name, json.dumps(list(location_hashes))),
+            )
 
-    def bought(self, location_hash: str, job_id: str) -> None:
-        """Note the job that the transaction made."""
-        self._db.execute("UPDATE submissions SET job_id = ? WHERE location_hash = ?", (job_id, location_hash))
+    def bought(self, jobs: Mapping[str, str]) -> None:
+        """Note the jobs that a transaction made: their ids by their location hashes."""
+        with self.transaction() as db:
+            db.executemany(
+                "UPDATE submissions SET job_id = ? WHERE location_hash = ?",
+                [(job_id, location_hash) for location_hash, job_id in jobs.items()],
+            )
 
     def moved(self, location_hash: str, job_id: str) -> None:
         """Note the job that the transaction made anew, when the chain had taken it back."""
@@ -246,7 +259,7 @@ class Journal:
     def of_key(self, context: str, customer: str, key: str) -> list[Entry]:
         """The submissions under a key, oldest first."""
         rows = self._db.execute(
-            "SELECT location_hash, generation, digest, transaction_hash, raw_transaction, job_id FROM submissions "
+            f"SELECT location_hash, generation, digest, transaction_hash, {_RAW}, job_id FROM {_SUBMISSIONS} "  # noqa: S608
             "WHERE context = ? AND customer = ? AND key = ? ORDER BY generation, created_at",
             (context, customer, key),
         )
@@ -258,7 +271,7 @@ class Journal:
         for column in ("former_job_id", "job_id"):
             rows = self._db.execute(
                 f"SELECT {column}, location_hash, coalesce(generation, 0), coalesce(digest, ''), transaction_hash, "  # noqa: S608 (of two)
-                "raw_transaction, job_id FROM submissions "
+                f"{_RAW}, job_id FROM {_SUBMISSIONS} "
                 f"WHERE context = ? AND customer = ? AND {column} IN (SELECT value FROM json_each(?))",
                 (context, customer, json.dumps(list(job_ids))),
             )

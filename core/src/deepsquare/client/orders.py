@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from deepsquare.chain.types import UNLIMITED, JobDefinition
+from deepsquare.chain.types import UNLIMITED, JobDefinition, Provider
 from deepsquare.client.allowance import Policy, check_policy
 from deepsquare.client.funding import Funding, MaxPriceError, check_funds
 from deepsquare.client.purchases import Purpose
@@ -43,6 +43,21 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What the market offers, and what the customer has for it."""
+
+    providers: Sequence[Provider]
+    balance: int
+    allowance: int
+    """Both in wei."""
+
+
+async def look_at(market: Market, customer: str) -> Terms:
+    """The terms of this moment."""
+    return Terms(*await asyncio.gather(market.providers(), market.balance_of(customer), market.allowance_of(customer)))
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """One job to buy."""
 
@@ -51,6 +66,8 @@ class Order:
     job_name: bytes
     labels: Mapping[str, str]
     ensure_allowance: Policy
+    look: Callable[[], Awaitable[Terms]] = field(repr=False)
+    """Reads the terms, now or lately."""
     auto_top_up: AutoTopUp | None = None
     budget: Budget | None = None
     purpose: Purpose | None = None
@@ -62,7 +79,7 @@ class Order:
         """What is to be compiled."""
         return self.workflow if self.tag is None else with_result(self.workflow, self.tag)
 
-    async def locked(self, needs: JobDefinition, market: Market, customer: str) -> int:
+    def locked(self, needs: JobDefinition, terms: Terms) -> int:
         """The wei to lock, which the customer has.
 
         Raises:
@@ -71,13 +88,11 @@ class Order:
             FundingError: balance or allowance too low.
             ValueError: as `Funding.locked`.
         """
-        providers, balance, allowance = await asyncio.gather(
-            market.providers(), market.balance_of(customer), market.allowance_of(customer)
-        )
-        locked = self.price.locked(needs, providers)
+        locked = self.price.locked(needs, terms.providers)
         self._check_whole(locked)
-        check_policy(locked, allowance, self.ensure_allowance)
-        check_funds(locked, balance=balance, allowance=allowance if self.ensure_allowance == "never" else locked)
+        check_policy(locked, terms.allowance, self.ensure_allowance)
+        allowance = terms.allowance if self.ensure_allowance == "never" else locked
+        check_funds(locked, balance=terms.balance, allowance=allowance)
         return locked
 
     def delegate_cap(self, market: Market) -> int | None:

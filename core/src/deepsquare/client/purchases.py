@@ -244,7 +244,7 @@ class Purchases:
         except TransactionError as refusal:
             _log.info("the purchase of %s bought nothing: %s", entry.location_hash, refusal)
             return None
-        self._journal.bought(entry.location_hash, job_id)
+        self._journal.bought({entry.location_hash: job_id})
         return await self._market.get_job(parse_job_id(job_id))
 
     # ------------------------------------------------------------------ blocks that were taken back
@@ -311,8 +311,9 @@ class Purchases:
 
     async def buy_many(self, purchases: Sequence[Purchase]) -> list[str | Exception]:
         """Buy many jobs, with as few transactions as the market can; for each, in their order, its id or why it was not bought."""
-        for purchase in purchases:
-            self._intend(purchase)
+        with self._journal.transaction():
+            for purchase in purchases:
+                self._intend(purchase)
         if not self._market.extended:
             limit = asyncio.Semaphore(_BUYS_AT_ONCE)
 
@@ -409,17 +410,13 @@ class Purchases:
             else:
                 settling = (self._settled_or_not(purchase, signed[-1], error) for purchase in purchases)
                 bought = list(await asyncio.gather(*settling))
-        for purchase, job_id in zip(purchases, bought, strict=True):
-            if isinstance(job_id, str):
-                self._bought(purchase, job_id)
-        return bought
-
-    def _bought(self, purchase: Purchase, job_id: str) -> None:
+        made = {one.location: job_id for one, job_id in zip(purchases, bought, strict=True) if isinstance(job_id, str)}
         try:
-            self._journal.bought(purchase.location, job_id)
+            self._journal.bought(made)
         except sqlite3.Error as error:
-            # The job is bought, and its location hash is in the journal: only the short way to it is missing.
-            _log.warning("the journal could not note the job %s: %s", job_id, error)
+            # The jobs are bought, and their location hashes are in the journal: only the short way to them is missing.
+            _log.warning("the journal could not note the jobs %s: %s", ", ".join(made.values()), error)
+        return bought
 
     async def _settled_or_not(self, purchase: Purchase, sent: Sent, error: Exception) -> str | Exception:
         try:

@@ -40,6 +40,11 @@ class WorkflowRejectedError(ApiError):
         return type(self), (self.problems,)
 
 
+def open_http() -> httpx.AsyncClient:
+    """What `submit_workflow` uses for many workflows: it keeps its connections, and has read the system's CAs once."""
+    return httpx.AsyncClient(timeout=_TIMEOUT_SECONDS)
+
+
 async def submit_workflow(
     url: str, workflow: Mapping[str, Any], wallet: Wallet, *, http: httpx.AsyncClient | None = None
 ) -> str:
@@ -64,9 +69,7 @@ async def submit_workflow(
     """
     body = json.dumps({"query": SUBMIT_MUTATION, "variables": {"job": workflow}}).encode()
     async with AsyncExitStack() as stack:
-        client = (
-            http if http is not None else await stack.enter_async_context(httpx.AsyncClient(timeout=_TIMEOUT_SECONDS))
-        )
+        client = http if http is not None else await stack.enter_async_context(open_http())
         try:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception(_is_passing),
