@@ -17,13 +17,13 @@ from textual.containers import Horizontal
 from textual.widgets import DataTable, Footer, Input
 
 from deepsquare.chain.types import JobStatus, parse_job_id
+from deepsquare.cli.tui import FAILURES
 from deepsquare.cli.tui.board import Board, Columns, bought, money, one_line, ran, status_text, used
 from deepsquare.cli.tui.dialogs import CancelDialog, Help, TopUpDialog
 from deepsquare.cli.tui.line import Line
 from deepsquare.cli.tui.log_pane import LogPane
 from deepsquare.client.account import AccountJob, AccountNews
 from deepsquare.client.client import Client
-from deepsquare.errors import DeepSquareError
 from deepsquare.tasks.report import format_time, short_id
 
 _HEADER = ("ID", "NAME", "STATUS", "PROVIDER", "RAN/BUYS", "USED/LOCKED", "LABELS")
@@ -57,7 +57,7 @@ class TopApp(App[None]):
         self._client = client
         self._news: AccountNews | None = None
         self._columns = Columns(*[0] * len(_HEADER))
-        self._rows: list[str] = []
+        self._rows: dict[str, AccountJob] = {}
         self._log_size = 0
 
     def compose(self) -> ComposeResult:
@@ -107,7 +107,7 @@ class TopApp(App[None]):
                 async for news in self._client.changes():
                     pause = 1.0
                     self._take(news)
-            except DeepSquareError as error:
+            except FAILURES as error:
                 self._say_trouble(str(error))
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
@@ -134,14 +134,17 @@ class TopApp(App[None]):
             table.clear(columns=True)
             for name, width in self._widths():
                 table.add_column(Text(name.rjust(width) if name in _RIGHT else name), width=width, key=name)
-            self._rows = []
-        if [job.info.id for job in jobs] != self._rows:
+            self._rows = {}
+        rows = {job.info.id: job for job in jobs}
+        if list(rows) != list(self._rows):
             self._make_rows(jobs, chosen, now)
         else:
-            for job in jobs:
+            # Of those at their end there may be thousands.
+            for job in (job for job in jobs if job.info.status.is_hot or job is not self._rows[job.info.id]):
                 for (name, _), cell in zip(self._widths(), self.board.cells(job, columns, now), strict=True):
                     if table.get_cell(job.info.id, name) != cell:
                         table.update_cell(job.info.id, name, cell)
+        self._rows = rows
         table.display = bool(jobs)
         self._say_none(bool(jobs))
         self._say_money(now)
@@ -157,9 +160,9 @@ class TopApp(App[None]):
         table.clear()
         for job in jobs:
             table.add_row(*self.board.cells(job, self._columns, now), key=job.info.id)
-        self._rows = [job.info.id for job in jobs]
-        if chosen is not None and chosen.info.id in self._rows:
-            place = self._rows.index(chosen.info.id)
+        ids = [job.info.id for job in jobs]
+        if chosen is not None and chosen.info.id in ids:
+            place = ids.index(chosen.info.id)
         table.scroll_to(y=scrolled, animate=False, immediate=True)
         table.move_cursor(row=min(place, max(len(jobs) - 1, 0)))
 
@@ -189,7 +192,7 @@ class TopApp(App[None]):
 
     def _chosen(self) -> AccountJob | None:
         place = self._table.cursor_row
-        return self.board.jobs.get(self._rows[place]) if 0 <= place < len(self._rows) else None
+        return self.board.jobs.get(list(self._rows)[place]) if 0 <= place < len(self._rows) else None
 
     @on(DataTable.RowHighlighted)
     def _choose(self) -> None:
@@ -203,11 +206,11 @@ class TopApp(App[None]):
             return None
         return job
 
-    async def _changed(self, job_id: str, **changes: Any) -> None:
+    async def _changed(self, job: AccountJob, *, is_cancelling: bool) -> None:
         """Show at once what was done to a job; markets of version 1.2 tell it by no event."""
-        (info,) = await self._client.jobs([job_id])
-        known = self.board.jobs[job_id]
-        self.board.take([AccountJob(info, known.minute, changes.get("is_cancelling", known.is_cancelling))])
+        (info,) = await self._client.jobs([job.info.id])
+        known = self.board.jobs.get(info.id, job)
+        self.board.take([AccountJob(info, known.minute, known.is_cancelling or is_cancelling)])
         self._show()
 
     def action_cancel(self) -> None:
@@ -230,8 +233,8 @@ class TopApp(App[None]):
 
         async def cancel() -> None:
             await self._client.cancel([info.id])
-            await self._changed(info.id, is_cancelling=True)
             self.notify(f"{short_id(info.id)}: its end was asked for", markup=False)
+            await self._changed(job, is_cancelling=True)
 
         self.push_screen(CancelDialog(question, cancel))
 
@@ -257,7 +260,7 @@ class TopApp(App[None]):
         async def top_up(time: timedelta | None, credits: Decimal | None) -> None:
             added = await self._client.top_up(info.id, credits=credits, time=time)
             self.notify(f"{short_id(info.id)}: {added:f} credits more are locked", markup=False)
-            await self._changed(info.id)
+            await self._changed(job, is_cancelling=False)
 
         self.push_screen(TopUpDialog(title, minute, top_up))
 
@@ -267,7 +270,7 @@ class TopApp(App[None]):
         async def carefully() -> None:
             try:
                 await ask()
-            except DeepSquareError as error:
+            except FAILURES as error:
                 self.notify(one_line(str(error)), severity="error", timeout=20, markup=False)
 
         self.run_worker(carefully(), group="ask", exclusive=True)

@@ -14,10 +14,10 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from deepsquare.cli.job import duration
+from deepsquare.cli.tui import FAILURES
 from deepsquare.cli.tui.board import money, one_line
 from deepsquare.client.funding import started_minutes
 from deepsquare.credits import from_wei, to_wei
-from deepsquare.errors import DeepSquareError
 from deepsquare.tasks.report import format_time
 
 HELP = """\
@@ -73,7 +73,7 @@ class Asking(Dialog):
         self._say(meanwhile)
         try:
             await work
-        except (DeepSquareError, ValueError) as error:
+        except (*FAILURES, ValueError) as error:
             if self.is_attached:
                 self._say(one_line(str(error)), wrong=True)
             else:

@@ -14,10 +14,10 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import RichLog
 
+from deepsquare.cli.tui import FAILURES
 from deepsquare.cli.tui.board import one_line, status_text
 from deepsquare.cli.tui.line import Line
 from deepsquare.client.text import sanitize
-from deepsquare.errors import DeepSquareError
 from deepsquare.tasks.report import short_id
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class LogPane(Vertical):
                     async for line in lines:
                         self._lines.append(line.data)
                         self._trouble, pause = "", 1.0
-            except DeepSquareError as error:
+            except FAILURES as error:
                 self._failed(str(error))
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
