@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -103,10 +109,12 @@ async def test_jobs_appear_and_change_whoever_buys_them(parties: Parties, client
         await seen.until(lambda: first in seen.rows)
         assert "first PENDING -" in " ".join(seen.rows[first].split())
         assert "rule=align" in seen.rows[first]
+        await seen.choose(first)
         set_up(tmp_path / "second", parties)
         async with Client("grid") as elsewhere:
             second = await buy(elsewhere, name="second")
         await seen.until(lambda: list(seen.rows)[:2] == [second, first])
+        assert "first" in seen.line("log-title")
         await run(parties, client.job(first))
         await seen.until(lambda: "RUNNING" in seen.rows[first] and "/2m00s" in seen.rows[first])
         await finish(parties, second, JobStatus.FAILED)
@@ -234,6 +242,35 @@ async def test_the_other_keys_and_the_end_leave_jobs_alone(client: Client) -> No
         await seen.pilot.resize_terminal(20, 5)
         await seen.pilot.press("q")
     assert seen.app.return_code == 0
+    assert [info.status for info in await client.jobs([job_id])] == [JobStatus.PENDING]
+
+
+async def test_the_command_on_a_terminal(client: Client) -> None:
+    job_id = await buy(client)
+
+    def use() -> tuple[int, bytes]:
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        command = [Path(sys.executable).parent / "deepsquare", "top"]
+        environment = os.environ | {"DEEPSQUARE_CONTEXT": "grid", "TERM": "xterm-256color"}
+        with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+            os.close(theirs)
+            guard = threading.Timer(50, process.kill)
+            guard.start()
+            seen, pressed = b"", False
+            # At its end a terminal that nobody holds open any more fails to be read.
+            with contextlib.suppress(OSError):
+                while data := os.read(ours, 65536):
+                    seen += data
+                    if b"PENDING" in seen and not pressed:
+                        pressed = bool(os.write(ours, b"q"))
+            guard.cancel()
+        os.close(ours)
+        return process.returncode, seen
+
+    code, seen = await asyncio.to_thread(use)
+    assert code == 0, seen[-2000:]
+    assert b"look again: deepsquare top" in seen
     assert [info.status for info in await client.jobs([job_id])] == [JobStatus.PENDING]
 
 

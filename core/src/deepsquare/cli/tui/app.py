@@ -18,7 +18,7 @@ from textual.widgets import DataTable, Footer, Input
 
 from deepsquare.chain.types import JobStatus, parse_job_id
 from deepsquare.cli.tui import FAILURES
-from deepsquare.cli.tui.board import Board, Columns, bought, money, one_line, ran, status_text, used
+from deepsquare.cli.tui.board import WIDE, Board, Columns, bought, money, one_line, ran, status_text, used
 from deepsquare.cli.tui.dialogs import CancelDialog, Help, TopUpDialog
 from deepsquare.cli.tui.line import Line
 from deepsquare.cli.tui.log_pane import LogPane
@@ -175,7 +175,7 @@ class TopApp(App[None]):
             self._say("none", "no jobs yet: buy one with deepsquare submit FILE")
 
     def _say_money(self, now: datetime) -> None:
-        context, news, wide = self._client.context, self._news, self.size.width >= 110
+        context, news, wide = self._client.context, self._news, self.size.width >= WIDE
         account = self._client.account if wide else f"{self._client.account[:6]}…{self._client.account[-4:]}"
         block = "" if news is None else f"block {news.block:,}"
         self._say("where", _both_sides(f"{context.name}  {account}", block, self.size.width - 2))

@@ -19,6 +19,9 @@ from deepsquare.tasks.report import format_time, short_id
 COLD_SHOWN = 50
 """How many of the jobs at their end are shown unless all are asked for."""
 
+WIDE = 120
+"""From how many columns on there is room for labels and exact amounts."""
+
 _STYLES = {
     JobStatus.RUNNING: "green",
     JobStatus.FAILED: "bold red",
@@ -41,7 +44,7 @@ class Columns(NamedTuple):
     @classmethod
     def of(cls, width: int) -> Columns:
         """For a terminal of so many columns; each cell has one more on both sides, and the scroll bar is one."""
-        if width < 110:
+        if width < WIDE:
             fixed = cls(5, 0, 14, 8, 13, 12, 0)
             return fixed._replace(name=max(width - 2 - sum(fixed) - 12, 8))
         fixed = cls(6, 0, 14, 9, 15, 17, 0)
