@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"web3", "grpc", "ariadne", "uvicorn", "cryptography", "eth_account", "keyring"}
+HEAVY = {"web3", "grpc", "ariadne", "uvicorn", "cryptography", "eth_account", "keyring", "textual"}
 
 
 def loaded(code: str) -> set[str]:

@@ -325,7 +325,9 @@ async def test_the_output_of_a_job_that_is_none_is_an_error_at_once(client: Clie
 class FakeLogs:
     """A log that has one line, and no more until the job is at its end."""
 
-    async def read(self, job_id: str, *, follow: bool, ended: asyncio.Event | None) -> AsyncIterator[LogLine]:
+    async def read(
+        self, job_id: str, *, follow: bool, ended: asyncio.Event | None, trouble: Any
+    ) -> AsyncIterator[LogLine]:
         assert int(job_id, 16) == 7
         assert len(job_id) == 66
         yield LogLine(0, b"first")

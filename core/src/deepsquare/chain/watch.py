@@ -9,18 +9,25 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, NamedTuple
 
 from websockets.asyncio.client import connect
 
+from deepsquare.chain.contracts import Head
 from deepsquare.chain.market import Market
 from deepsquare.chain.registered import BLOCKS_A_CALL
 from deepsquare.errors import DeepSquareError
 
 _log = logging.getLogger(__name__)
 
-_CHANGES = (("JobRepository", "JobCreated"), ("JobRepository", "JobTransitionEvent"))
+_CHANGES = (
+    ("JobRepository", "JobCreated"),
+    ("JobRepository", "JobTransitionEvent"),
+    # Contracts of version 1.2 have neither of these.
+    ("MetaScheduler", "JobToppedUp"),
+    ("MetaScheduler", "JobCancelRequested"),
+)
 # Chains that take more than that back do so once in years; what is missed then, a look after a long silence finds.
 _TAKEN_BACK_BLOCKS = 12
 _POLL_SECONDS = 1.0
@@ -29,6 +36,19 @@ _RECONNECT_SECONDS = 2.0
 _SUBSCRIBE = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]})
 # A block's header has less; without a bound a node could fill the memory.
 _MESSAGE_BYTES = 1 << 20
+# What takes longer is told, long before the retries are over.
+_PATIENCE_SECONDS = 3.0
+
+
+class News(NamedTuple):
+    """What a look at the chain has brought."""
+
+    changed: set[bytes]
+    """The ids of jobs that were made or changed since the last news."""
+    head: Head | None
+    """The latest block; None as long as none was seen."""
+    trouble: str
+    """Why the node can't be asked at the moment; empty when it can."""
 
 
 class JobWatch:
@@ -41,7 +61,8 @@ class JobWatch:
     def __init__(self, market: Market, ws_url: str | None, *, from_block: int) -> None:
         """`ws_url` None means asking for the block number every second; `from_block` is the first block to look at."""
         self._market, self._ws_url, self._cursor = market, ws_url, from_block
-        self._first, self._head = from_block, ""
+        self._first = from_block
+        self._head: Head | None = None
         self._recent: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._changed: set[bytes] = set()
         self._wake = asyncio.Event()
@@ -49,43 +70,59 @@ class JobWatch:
 
     async def changes(self) -> AsyncIterator[set[bytes]]:
         """Yield the ids of jobs that were made or changed, each time that there are some, for ever."""
+        async with contextlib.aclosing(self.news()) as all_news:
+            async for news in all_news:
+                if news.changed:
+                    yield news.changed
+
+    async def news(self) -> AsyncGenerator[News]:
+        """Yield at each new block, and when the node is lost or there again, for ever."""
         listener = asyncio.create_task(self._listen()) if self._ws_url else None
+        look: asyncio.Task[None] | None = None
+        told: tuple[Head | None, str] = (None, "")
         try:
             while True:
+                trouble = ""
+                look = asyncio.create_task(self._advance())
+                await asyncio.wait({look}, timeout=_PATIENCE_SECONDS)
+                if not look.done():
+                    told = (self._head, "the node of the chain does not answer; asking it again")
+                    yield News(set(), *told)
                 try:
-                    await self._advance()
+                    await look
                 except DeepSquareError as error:
                     _log.warning("%s; watching goes on when it is back", error)
-                if self._changed:
+                    trouble = str(error)
+                if self._changed or (self._head, trouble) != told:
                     changed, self._changed = self._changed, set()
-                    yield changed
+                    told = (self._head, trouble)
+                    yield News(changed, *told)
                 timeout = _SLOW_POLL_SECONDS if self._subscribed else _POLL_SECONDS
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), timeout)
                 self._wake.clear()
         finally:
-            if listener is not None:
-                listener.cancel()
-                await asyncio.gather(listener, return_exceptions=True)
+            tasks = [task for task in (listener, look) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _advance(self) -> None:
-        head, digest, _ = await self._market.head()
-        if digest == self._head:
+        latest = await self._market.head()
+        if latest == self._head:
             return
+        head = latest.number
         start = max(self._first, self._cursor - _TAKEN_BACK_BLOCKS)
         while start <= head:
             last = min(head, start + BLOCKS_A_CALL - 1)
             self._compare(start, last, await self._market.get_logs(_CHANGES, start, last))
             start = last + 1
             self._cursor = max(self._cursor, start)
-        self._head = digest
+        self._head = latest
 
     def _compare(self, start: int, last: int, logs: list[dict[str, Any]]) -> None:
         """Note the jobs of logs that are new in a range of blocks, and of those that are there no longer."""
-        there = {
-            (log["blockHash"], log["logIndex"]): (int(log["blockNumber"], 16), bytes.fromhex(log["data"][2:66]))
-            for log in logs
-        }
+        there = {(log["blockHash"], log["logIndex"]): (int(log["blockNumber"], 16), _job_of(log)) for log in logs}
         known = {key: of for key, of in self._recent.items() if start <= of[0] <= last}
         for key in there.keys() ^ known.keys():
             self._changed.add((there.get(key) or known[key])[1])
@@ -111,4 +148,12 @@ class JobWatch:
                 # Whatever ends the subscription, the block-range polling goes on meanwhile.
                 _log.debug("the subscription to new blocks ended: %s", type(error).__name__)
             self._subscribed = False
+            # From now on it is asked more often.
+            self._wake.set()
             await asyncio.sleep(_RECONNECT_SECONDS)
+
+
+def _job_of(log: dict[str, Any]) -> bytes:
+    """The job that an event is about: its first argument, indexed or not."""
+    topics = log["topics"]
+    return bytes.fromhex(topics[1][2:] if len(topics) > 1 else log["data"][2:66])

@@ -124,6 +124,7 @@ def add_commands() -> None:
         init,
         job,
         provider,
+        top,
         wallet,
         workflow,
     )
@@ -131,6 +132,7 @@ def add_commands() -> None:
     app.add_typer(job.app, name="job")
     app.command("init")(init.init)
     app.command("submit")(job.submit)
+    app.command("top")(top.top)
     app.command("estimate")(estimate.estimate)
     app.command("cost")(cost.cost)
     app.add_typer(allowance.app, name="allowance")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -20,6 +21,7 @@ from deepsquare.chain.market import Market
 from deepsquare.chain.types import JobDefinition, parse_job_id, to_hex
 from deepsquare.chain.wallet import KEY_VARIABLE
 from deepsquare.chain.watch import JobWatch
+from deepsquare.client.account import AccountNews, AccountWatch
 from deepsquare.client.allowance import Allowance, EnsureAllowance, Policy, parse_policy
 from deepsquare.client.auto_topup import AutoTopUp, AutoTopUps
 from deepsquare.client.budget import Budget, Budgets
@@ -555,6 +557,24 @@ class Client:
         finally:
             self._subscribers.discard(subscriber)
 
+    async def changes(self) -> AsyncIterator[AccountNews]:
+        """Yield all of the account's jobs and its money at first, and then what changes, for ever; see `AccountNews`.
+
+        It shares the subscription of `watch`, and finds jobs that other processes buy, too. The calls to the node grow with its
+        blocks, not with the jobs.
+
+        Raises:
+            DeepSquareError: the node can't be asked, after the retries; what changes meanwhile the next call tells.
+        """
+        account = AccountWatch(self.market, self._ensure_watcher)
+        self._subscribers.add(account.listener)
+        try:
+            async with contextlib.aclosing(account.news()) as all_news:
+                async for news in all_news:
+                    yield news
+        finally:
+            self._subscribers.discard(account.listener)
+
     async def _ensure_watcher(self) -> None:
         """One watcher for all, with its cursor set before anybody reads a state that may change behind it."""
         if self._watcher is None or self._watcher.done():
@@ -573,9 +593,9 @@ class Client:
             return
         watching.set_result(None)
         watch = JobWatch(self.market, self.context.ws_url, from_block=from_block)
-        async for changed in watch.changes():
+        async for news in watch.news():
             for subscriber in self._subscribers:
-                subscriber.tell(changed)
+                subscriber.hear(news)
 
     # ------------------------------------------------------------------ ending
 
@@ -614,8 +634,12 @@ class Client:
 
     # ------------------------------------------------------------------ output
 
-    async def logs(self, job_id: str, *, follow: bool = True) -> AsyncIterator[LogLine]:
+    async def logs(
+        self, job_id: str, *, follow: bool = True, trouble: Callable[[str], None] | None = None
+    ) -> AsyncIterator[LogLine]:
         """The lines of a job's output, oldest first; with `follow` until the job is at its end, else what there is now.
+
+        While the logger can't be reached, it is tried again for two minutes; `trouble` is told so in words, each time.
 
         Raises:
             UnknownJobError: the id is no job's.
@@ -627,7 +651,7 @@ class Client:
         # Lines that carry the result are nothing for people to read.
         skips = ResultReader(tag).feed if tag else lambda line: False
         if not follow:
-            async for line in self._logs.read(job_id, follow=False, ended=None):
+            async for line in self._logs.read(job_id, follow=False, ended=None, trouble=trouble):
                 if not skips(line.data):
                     yield line
             return
@@ -642,7 +666,7 @@ class Client:
 
         waiter = asyncio.create_task(wait_for_end())
         try:
-            async for line in self._logs.read(job_id, follow=True, ended=ended):
+            async for line in self._logs.read(job_id, follow=True, ended=ended, trouble=trouble):
                 if not skips(line.data):
                     yield line
             await waiter

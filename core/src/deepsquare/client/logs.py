@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -61,7 +61,14 @@ class LogReader:
             await self._channel.close()
             self._channel = None
 
-    async def read(self, job_id: str, *, follow: bool, ended: asyncio.Event | None = None) -> AsyncIterator[LogLine]:
+    async def read(
+        self,
+        job_id: str,
+        *,
+        follow: bool,
+        ended: asyncio.Event | None = None,
+        trouble: Callable[[str], None] | None = None,
+    ) -> AsyncIterator[LogLine]:
         """The lines of a job's log, each once and in order, also when the connection breaks in between.
 
         Without `follow` the iteration ends with the last line that is stored now. With it, lines are given as they come
@@ -72,13 +79,14 @@ class LogReader:
             job_id: the job's id, 0x and 64 hex digits.
             follow: wait for lines that are not written yet.
             ended: tells that no more lines will be written.
+            trouble: told in words each time that the connection has failed and is tried again.
 
         Raises:
             ApiError: the logger refuses, for example because the job is another customer's.
             ConnectionFailedError: the logger can't be reached for two minutes.
         """
         received = 0
-        patience = _Patience(self._endpoint)
+        patience = _Patience(self._endpoint, trouble)
         while True:
             draining = not follow or (ended is not None and ended.is_set())
             lines = self._drain(job_id, received) if draining else self._live(job_id, received, ended)
@@ -260,8 +268,8 @@ class _BrokenError(Exception):
 class _Patience:
     """Waits between attempts, longer each time, until two minutes have passed without success."""
 
-    def __init__(self, endpoint: str) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoint: str, trouble: Callable[[str], None] | None = None) -> None:
+        self._endpoint, self._trouble = endpoint, trouble
         self._since: float | None = None
         self._failures = 0
 
@@ -274,11 +282,16 @@ class _Patience:
         now = time.monotonic()
         self._since = self._since or now
         if now - self._since > GIVE_UP_SECONDS:
-            raise ConnectionFailedError(f"the grid logger at {self._endpoint} can't be reached: {error}") from None
+            raise ConnectionFailedError(self._words(error)) from None
+        if self._trouble is not None:
+            self._trouble(self._words(error))
         self._failures += 1
         longest = min(_MAX_WAIT_SECONDS, 0.2 * 2 ** min(self._failures, 10))
         # At random, so that all the readers of a logger that comes back don't come back at once.
         await asyncio.sleep(longest * (0.5 + secrets.randbelow(501) / 1000))
+
+    def _words(self, error: _BrokenError) -> str:
+        return f"the grid logger at {self._endpoint} can't be reached: {error}"
 
 
 def _time(line: LogLine) -> datetime:

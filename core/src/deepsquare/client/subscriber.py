@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deepsquare.chain.watch import News
 
 SILENCE_SECONDS = 30.0
 """After how long without news a watch looks all the same, so that nothing is missed for ever."""
@@ -22,6 +26,10 @@ class Subscriber:
         if mine:
             self._changed |= mine
             self._event.set()
+
+    def hear(self, news: News) -> None:
+        """Take note of what the client's watcher has seen."""
+        self.tell(news.changed)
 
     async def next(self, seconds: float = SILENCE_SECONDS) -> set[bytes]:
         """The jobs that changed; after `seconds` of silence all of them."""
