@@ -84,13 +84,32 @@ def test_files_are_private(home: Path) -> None:
 
 
 def test_the_wallet_opens_with_the_password_file_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    context = make("local")
     wallet = Wallet.create(contexts.wallet_file("local"), "secret", scrypt_n=2)
+    context = make("local").model_copy(update={"account": wallet.address})
     monkeypatch.setenv("DEEPSQUARE_WALLET_PASSWORD", "secret")
     assert contexts.open_wallet(context).address == wallet.address
     monkeypatch.setenv("DEEPSQUARE_WALLET_PASSWORD", "wrong")
     with pytest.raises(ConfigError, match="wrong password"):
         contexts.open_wallet(context)
+
+
+def test_a_sealed_wallet_opens_when_something_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    wallet = Wallet.create(contexts.wallet_file("local"), "secret", scrypt_n=2)
+    context = make("local").model_copy(update={"account": wallet.address.lower()})
+    sealed = contexts.open_wallet(context, sealed=True)
+    assert (sealed.address, repr(sealed)) == (wallet.address, repr(wallet))
+    with pytest.raises(ConfigError, match="DEEPSQUARE_WALLET_PASSWORD"):
+        sealed.sign_message(b"text")
+    monkeypatch.setenv("DEEPSQUARE_WALLET_PASSWORD", "secret")
+    assert sealed.sign_message(b"text") == wallet.sign_message(b"text")
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_wallet_of_another_account_signs_nothing(monkeypatch: pytest.MonkeyPatch, sealed: bool) -> None:
+    Wallet.create(contexts.wallet_file("local"), "secret", scrypt_n=2)
+    monkeypatch.setenv("DEEPSQUARE_WALLET_PASSWORD", "secret")
+    with pytest.raises(ConfigError, match=r"the wallet 'local' is 0x.*, but the context 'local' is for"):
+        contexts.open_wallet(make("local"), sealed=sealed).sign_message(b"text")
 
 
 def test_a_missing_password_is_explained() -> None:

@@ -190,14 +190,17 @@ def wallet_file(name: str) -> Path:
     return home() / "wallets" / f"{check_name(name, 'wallet')}.json"
 
 
-def open_wallet(context: Context) -> Wallet:
+def open_wallet(context: Context, *, sealed: bool = False) -> Wallet:
     """The wallet of a context: `$DEEPSQUARE_PRIVATE_KEY`, or its keystore file with the password as `passwords` finds it.
 
+    With `sealed`, the keystore is decrypted, and its password asked for, at the first signature.
+
     Raises:
-        ConfigError: no such wallet, or a wrong or missing password.
+        ConfigError: no such wallet, a wrong or missing password, or it is another account's than the context says.
     """
-    from deepsquare import passwords
-    from deepsquare.chain.wallet import Wallet
+    from eth_utils import to_checksum_address
+
+    from deepsquare.chain.wallet import SealedWallet, Wallet
 
     wallet = Wallet.from_environment()
     if wallet is not None:
@@ -207,7 +210,19 @@ def open_wallet(context: Context) -> Wallet:
         raise ConfigError(
             f"the wallet {context.wallet!r} of the context {context.name!r} has no keystore file at {keystore}"
         )
-    return Wallet.open(keystore, passwords.find(keystore))
+
+    def unseal() -> Wallet:
+        from deepsquare import passwords
+
+        opened = Wallet.open(keystore, passwords.find(keystore))
+        if opened.address.lower() != context.account.lower():
+            raise ConfigError(
+                f"the wallet {context.wallet!r} is {opened.address}, but the context {context.name!r} is for {context.account}; "
+                "correct the context, or choose its wallet (DEEPSQUARE_WALLET)"
+            )
+        return opened
+
+    return SealedWallet(to_checksum_address(context.account), unseal) if sealed else unseal()
 
 
 def account(context: Context) -> str:

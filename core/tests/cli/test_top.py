@@ -307,8 +307,8 @@ async def test_output_is_live_and_drives_no_terminal(parties: Parties, client: C
     await run(parties, client.job(evil))
     async with GridLogger(chain=parties.provider, state_dir=tmp_path / "logger") as logger:
         endpoint = f"127.0.0.1:{logger.port}"
-        await client._logs.close()
-        client._logs = LogReader(endpoint, client._wallet)
+        await client._output.close()
+        client._output._logs = LogReader(endpoint, client._wallet)
         writer = LogWriter(endpoint, Wallet.from_key(bytes([3]) * 32))
         lines = [b"\x1b[31mred\x1b[0m \x07", b"\x1b[2J[bold]kept[/bold]", "\u202eturned".encode(), b"x" * 5000]
         await writer.write(evil, client.account, [(line, 1, offset) for offset, line in enumerate(lines, start=1)])
@@ -325,7 +325,7 @@ async def test_output_is_live_and_drives_no_terminal(parties: Parties, client: C
             await seen.choose(evil)
             await seen.until(lambda: bool(seen.log) and seen.log[-1] == "later")
         await writer.close()
-        await client._logs.close()
+        await client._output.close()
 
 
 @given(name=st.binary(max_size=32), labels=st.dictionaries(st.text(), st.text()), width=st.integers(10, 300))

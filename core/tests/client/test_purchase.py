@@ -294,7 +294,7 @@ class WatchedMarket(FakeMarket):
 
 async def test_many_watches_at_once_share_one_watcher(client: Client) -> None:
     client._market = WatchedMarket(None)  # type: ignore[assignment]
-    await asyncio.gather(*(client._ensure_watcher() for _ in range(5)))
+    await asyncio.gather(*(client.watcher.start() for _ in range(5)))
     watchers = [task for task in asyncio.all_tasks() if "_dispatch" in repr(task.get_coro())]
     assert len(watchers) == 1
     await client.close()
@@ -303,7 +303,7 @@ async def test_many_watches_at_once_share_one_watcher(client: Client) -> None:
 
 async def test_close_lets_nobody_wait_for_a_watcher(client: Client) -> None:
     client._market = WatchedMarket(None)  # type: ignore[assignment]
-    waiting = asyncio.create_task(client._ensure_watcher())
+    waiting = asyncio.create_task(client.watcher.start())
     await asyncio.sleep(0)
     await client.close()
     await asyncio.wait({waiting}, timeout=5)
@@ -340,7 +340,7 @@ class FakeLogs:
 
 async def test_following_the_output_ends_with_the_error_that_ends_the_watch(client: Client) -> None:
     client._market = WatchedMarket(RpcError(-1, "pruned", None))  # type: ignore[assignment]
-    client._logs = FakeLogs()  # type: ignore[assignment]
+    client._output._logs = FakeLogs()  # type: ignore[assignment]
     lines = client.logs("7")
     assert (await anext(lines)).data == b"first"
     with pytest.raises(RpcError, match="pruned"):

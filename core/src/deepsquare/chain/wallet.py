@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,6 +175,28 @@ class Wallet:
         """Sign a complete transaction; returns its raw bytes and its 32-byte hash."""
         signed = self._account.sign_transaction(transaction)
         return bytes(signed.raw_transaction), bytes(signed.hash)
+
+
+class SealedWallet(Wallet):
+    """A wallet whose address is known, and that is opened when something is to be signed."""
+
+    __slots__ = ("_address", "_opened", "_unseal")
+
+    def __init__(self, address: str, unseal: Callable[[], Wallet]) -> None:
+        """`unseal` opens the wallet of `address`; what it raises, the signing raises."""
+        self._address, self._unseal = address, unseal
+        self._opened: Wallet | None = None
+
+    @property
+    def address(self) -> str:
+        """The account's address with its EIP-55 checksum."""
+        return self._address
+
+    @property
+    def _account(self) -> LocalAccount:  # type: ignore[override]
+        if self._opened is None:
+            self._opened = self._unseal()
+        return self._opened._account
 
 
 def keystore_address(path: Path) -> str | None:

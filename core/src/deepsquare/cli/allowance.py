@@ -22,7 +22,7 @@ def show(as_json: Json = False) -> None:
     """
     from deepsquare.client.blocking import BlockingClient
 
-    with BlockingClient() as client:
+    with BlockingClient(sealed=True) as client:
         balance, allowance = client.funds()
     if as_json:
         print_json({"allowance": allowance, "balance": balance})

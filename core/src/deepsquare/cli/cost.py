@@ -78,7 +78,7 @@ def cost(
         from deepsquare.client.audit import audit as look
         from deepsquare.client.client import Client
 
-        async with Client() as client:
+        async with Client(sealed=True) as client:
             every = await costs.job_costs(client.market, client.account, client.labels())
             if by and by != costs.BY_DAY and every:
                 costs.check_label(every, by)

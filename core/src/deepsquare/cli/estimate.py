@@ -33,7 +33,7 @@ def estimate(
     from deepsquare.workflow import load
 
     workflow = load(file)
-    with BlockingClient() as client:
+    with BlockingClient(sealed=True) as client:
         found = client.estimate(workflow, None if time_limit is None else duration(time_limit))
     if as_json:
         print_json([asdict(offer) for offer in found])

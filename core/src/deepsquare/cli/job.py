@@ -310,7 +310,7 @@ def list_(
     from deepsquare.tasks.report import format_time, short_id
 
     wanted = parse_labels(label or [], "run=nightly")
-    with BlockingClient() as client:
+    with BlockingClient(sealed=True) as client:
         labels = client.labels()
         infos = client.find_by(name=name, labels=wanted) if name is not None or wanted else client.jobs()
     if as_json:
@@ -354,7 +354,7 @@ def show(job_id: JobId, as_json: Json = False) -> None:
     """
     from deepsquare.client.blocking import BlockingClient
 
-    with BlockingClient() as client:
+    with BlockingClient(sealed=True) as client:
         info = client.job(job_id).info()
         fields = job_json(info, client.labels().get(info.location_hash, {}))
     if as_json:

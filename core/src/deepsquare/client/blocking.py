@@ -75,15 +75,15 @@ class BlockingClient:
     Use it as a context manager, or call `close`.
     """
 
-    def __init__(self, context: str | None = None) -> None:
-        """Connect; see `Client` for the argument and the errors."""
+    def __init__(self, context: str | None = None, *, sealed: bool = False) -> None:
+        """Connect; see `Client` for the arguments and the errors."""
         self._portal = _get_portal()
         self._pid = os.getpid()
-        self._client = self._portal.call(self._open, context)
+        self._client = self._portal.call(self._open, context, sealed)
 
     @staticmethod
-    async def _open(context: str | None) -> Client:
-        client = Client(context)
+    async def _open(context: str | None, sealed: bool) -> Client:
+        client = Client(context, sealed=sealed)
         try:
             return await client.__aenter__()
         except BaseException:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import weakref
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,15 +14,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from deepsquare import contexts
-from deepsquare.chain.errors import ContractError
 from deepsquare.chain.market import Market
 from deepsquare.chain.types import JobDefinition, parse_job_id, to_hex
-from deepsquare.chain.wallet import KEY_VARIABLE
-from deepsquare.chain.watch import JobWatch
 from deepsquare.client.account import AccountNews, AccountWatch
 from deepsquare.client.allowance import Allowance, EnsureAllowance, Policy, parse_policy
 from deepsquare.client.auto_topup import AutoTopUp, AutoTopUps
 from deepsquare.client.budget import Budget, Budgets
+from deepsquare.client.cancelling import cancel_all
 from deepsquare.client.funding import Funding, Offer, needs_of, offers
 from deepsquare.client.handle import Job
 from deepsquare.client.job import JobInfo
@@ -32,26 +28,24 @@ from deepsquare.client.journal import Journal
 from deepsquare.client.logs import LogLine, LogReader
 from deepsquare.client.many import Buy, submit_together
 from deepsquare.client.orders import Order, Submission, Terms, job_name, look_at
+from deepsquare.client.output import Output
 from deepsquare.client.purchases import Purchase, Purchases, Purpose, digest_of
 from deepsquare.client.sbatch import open_http, submit_workflow
 from deepsquare.client.subscriber import Subscriber
 from deepsquare.client.text import sanitize
 from deepsquare.client.topup import TopUps
+from deepsquare.client.watching import Watcher
 from deepsquare.credits import from_wei, to_wei
 from deepsquare.errors import (
     ConfigError,
-    DeepSquareError,
     UnknownJobError,
 )
-from deepsquare.workflow.results import ResultError, ResultReader, new_tag
+from deepsquare.workflow.results import new_tag
 
 if TYPE_CHECKING:
     import httpx
 
     from deepsquare.workflow import Workflow
-
-# Enough signatures and transactions in flight to keep the node busy, few enough to be no burden for a public one.
-_CANCELS_AT_ONCE = 16
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -67,26 +61,21 @@ class Client:
             info = await job.wait()
     """
 
-    def __init__(self, context: str | None = None) -> None:
+    def __init__(self, context: str | None = None, *, sealed: bool = False) -> None:
         """Choose the grid: the name of a context, or None for the current one.
+
+        With `sealed`, the wallet is opened when something is to be signed: who only looks needs no password.
 
         Raises:
             ConfigError: no such context, or its wallet can't be opened.
         """
         self.context = contexts.load(context)
-        self._wallet = contexts.open_wallet(self.context)
-        if not os.environ.get(KEY_VARIABLE) and self._wallet.address.lower() != self.context.account.lower():
-            raise ConfigError(
-                f"the wallet {self.context.wallet!r} is {self._wallet.address}, but the context {self.context.name!r} is for "
-                f"{self.context.account}; correct the context, or choose its wallet (DEEPSQUARE_WALLET)"
-            )
+        self._wallet = contexts.open_wallet(self.context, sealed=sealed)
         self._market: Market | None = None
         self._http: httpx.AsyncClient | None = None
         self._journal = Journal(contexts.home() / "journal.db")
-        self._logs = LogReader(self.context.logger_grpc, self._wallet)
-        self._subscribers: set[Subscriber] = set()
-        self._watcher: asyncio.Task[None] | None = None
-        self._watching: asyncio.Future[None]
+        self._output = Output(self, self._journal, LogReader(self.context.logger_grpc, self._wallet))
+        self._watcher: Watcher | None = None
         self._purchases: Purchases | None = None
         self._auto_top_ups: AutoTopUps | None = None
         self._in_flight: set[asyncio.Task[Any]] = set()
@@ -115,12 +104,9 @@ class Client:
         if self._in_flight:
             await asyncio.wait(self._in_flight)
         if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
+            await self._watcher.close()
             self._watcher = None
-            # Nobody may wait for a watcher that was ended before it began.
-            self._watching.cancel()
-        await self._logs.close()
+        await self._output.close()
         if self._http is not None:
             await self._http.aclose()
             self._http = None
@@ -161,6 +147,17 @@ class Client:
                 lock_folder=contexts.home() / "locks",
             )
         return self._purchases
+
+    @property
+    def watcher(self) -> Watcher:
+        """What tells of the chain.
+
+        Raises:
+            ConfigError: the client is not open.
+        """
+        if self._watcher is None:
+            self._watcher = Watcher(self.market, self.context.ws_url)
+        return self._watcher
 
     # ------------------------------------------------------------------ buying
 
@@ -458,9 +455,9 @@ class Client:
             return
         if self._auto_top_ups is None:
             self._auto_top_ups = AutoTopUps(
-                self.market, self._top_ups, ensure_watcher=self._ensure_watcher, whole=self._whole
+                self.market, self._top_ups, ensure_watcher=self.watcher.start, whole=self._whole
             )
-            self._subscribers.add(self._auto_top_ups.subscriber)
+            self.watcher.add(self._auto_top_ups.subscriber)
         self._auto_top_ups.add(parse_job_id(job_id), wanted)
 
     @property
@@ -534,12 +531,11 @@ class Client:
         All watches of a client share one subscription, however many jobs they follow.
         """
         subscriber = Subscriber({parse_job_id(job_id) for job_id in job_ids})
-        self._subscribers.add(subscriber)
-        try:
+        with self.watcher.tells(subscriber):
             seen: dict[bytes, int] = {}
             changed: set[bytes] = set(subscriber.job_ids)
             while True:
-                await self._ensure_watcher()
+                await self.watcher.start()
                 looked_at = sorted(changed)
                 for asked, info in zip(looked_at, await self.jobs(to_hex(job_id) for job_id in looked_at), strict=True):
                     job_id = parse_job_id(info.id)
@@ -554,8 +550,6 @@ class Client:
                 if not subscriber.job_ids:
                     return
                 changed = await subscriber.next()
-        finally:
-            self._subscribers.discard(subscriber)
 
     async def changes(self) -> AsyncIterator[AccountNews]:
         """Yield all of the account's jobs and its money at first, and then what changes, for ever; see `AccountNews`.
@@ -566,36 +560,11 @@ class Client:
         Raises:
             DeepSquareError: the node can't be asked, after the retries; what changes meanwhile the next call tells.
         """
-        account = AccountWatch(self.market, self._ensure_watcher)
-        self._subscribers.add(account.listener)
-        try:
+        account = AccountWatch(self.market, self.watcher.start)
+        with self.watcher.tells(account.listener):
             async with contextlib.aclosing(account.news()) as all_news:
                 async for news in all_news:
                     yield news
-        finally:
-            self._subscribers.discard(account.listener)
-
-    async def _ensure_watcher(self) -> None:
-        """One watcher for all, with its cursor set before anybody reads a state that may change behind it."""
-        if self._watcher is None or self._watcher.done():
-            # Made before anything is awaited: of two watches at once, one makes it.
-            self._watching = asyncio.get_running_loop().create_future()
-            self._watcher = asyncio.create_task(self._dispatch(self._watching))
-        await asyncio.shield(self._watching)
-
-    async def _dispatch(self, watching: asyncio.Future[None]) -> None:
-        try:
-            from_block = await self.market.block_number()
-        except Exception as error:
-            watching.set_exception(error)
-            # Whoever waits for it is told; with nobody left, nobody has to be.
-            watching.exception()
-            return
-        watching.set_result(None)
-        watch = JobWatch(self.market, self.context.ws_url, from_block=from_block)
-        async for news in watch.news():
-            for subscriber in self._subscribers:
-                subscriber.hear(news)
 
     # ------------------------------------------------------------------ ending
 
@@ -606,31 +575,7 @@ class Client:
             DeepSquareError: some could not be cancelled; the text says which and why, the others are cancelled all the same.
         """
         hot = [info for info in await self.jobs(list(job_ids)) if info.status.is_hot]
-        limit = asyncio.Semaphore(_CANCELS_AT_ONCE)
-
-        async def cancel_one(info: JobInfo) -> str | None:
-            async with limit:
-                try:
-                    await self.market.cancel_job(parse_job_id(info.id))
-                except ContractError as error:
-                    # It may have ended, or been cancelled, since we looked.
-                    now = await self.market.get_job(parse_job_id(info.id))
-                    if now is not None and now.status.is_hot and not now.has_cancel_request:
-                        return f"{info.id}: {error}"
-            return None
-
-        # Whatever happens to one, all are tried.
-        found = await asyncio.gather(*map(cancel_one, hot), return_exceptions=True)
-        for unexpected in found:
-            if isinstance(unexpected, BaseException) and not isinstance(unexpected, DeepSquareError):
-                raise unexpected
-        failures = [
-            f"{info.id}: {text}" if isinstance(text, BaseException) else text
-            for info, text in zip(hot, found, strict=True)
-            if text
-        ]
-        if failures:
-            raise DeepSquareError("not cancelled: " + "; ".join(failures))
+        await cancel_all(self.market, hot)
 
     # ------------------------------------------------------------------ output
 
@@ -646,33 +591,9 @@ class Client:
             ApiError: the logger refuses, for example because the job is another customer's.
             ConnectionFailedError: the logger or the chain can't be reached.
         """
-        (info,) = await self.jobs([job_id])
-        job_id, tag = info.id, self._journal.tag_of(info.location_hash)
-        # Lines that carry the result are nothing for people to read.
-        skips = ResultReader(tag).feed if tag else lambda line: False
-        if not follow:
-            async for line in self._logs.read(job_id, follow=False, ended=None, trouble=trouble):
-                if not skips(line.data):
-                    yield line
-            return
-        ended = asyncio.Event()
-
-        async def wait_for_end() -> None:
-            try:
-                async for _ in self.watch([job_id]):
-                    pass
-            finally:
-                ended.set()
-
-        waiter = asyncio.create_task(wait_for_end())
-        try:
-            async for line in self._logs.read(job_id, follow=True, ended=ended, trouble=trouble):
-                if not skips(line.data):
-                    yield line
-            await waiter
-        finally:
-            waiter.cancel()
-            await asyncio.gather(waiter, return_exceptions=True)
+        async with contextlib.aclosing(self._output.lines(job_id, follow=follow, trouble=trouble)) as lines:
+            async for line in lines:
+                yield line
 
     async def result(self, job_id: str) -> bytes | None:
         """What a job that was submitted with `result=True` wrote to `$DEEPSQUARE_RESULT`, when it is at its end.
@@ -687,26 +608,11 @@ class Client:
                 under a key.
             UnknownJobError: the id is no job's.
         """
-        async for info in self.watch([job_id]):
-            last = info
-        tag = self._journal.tag_of(last.location_hash)
-        if tag is None:
-            raise ResultError("incomplete", "it was not submitted with result=True from this machine")
-        reader = ResultReader(tag)
-        async for line in self._logs.read(last.id, follow=False, ended=None):
-            reader.feed(line.data)
-        return reader.result
+        return await self._output.result(job_id)
 
     async def log_tail(self, job_id: str, lines: int = 20) -> list[str]:
         """The last lines of a job's output so far, safe to print on a terminal."""
-        (info,) = await self.jobs([job_id])
-        if self._journal.tag_of(info.location_hash) is None:
-            return await self._logs.tail(info.id, lines)
-        # The last lines are those of the result, as many as it needs.
-        last: deque[str] = deque(maxlen=max(lines, 0))
-        async for line in self.logs(info.id, follow=False):
-            last.append(sanitize(line.data))
-        return list(last)
+        return await self._output.tail(job_id, lines)
 
     async def log_times(self, job_id: str) -> tuple[datetime, datetime] | None:
         """When the provider saw the first and the last line of a job's output so far; None when there is none.
@@ -715,7 +621,7 @@ class Client:
             ApiError: the logger refuses, for example because the job is another customer's.
             ConnectionFailedError: the logger can't be reached.
         """
-        return await self._logs.times(to_hex(parse_job_id(job_id)))
+        return await self._output.times(to_hex(parse_job_id(job_id)))
 
 
 __all__ = ["Client", "Job", "JobInfo", "LogLine", "sanitize"]
