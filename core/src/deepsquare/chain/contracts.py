@@ -222,7 +222,19 @@ class Contracts:
 
 
 async def _view(w3: AsyncWeb3[Any], contract: AsyncContract, function: str, *arguments: Any) -> Any:
-    """What a view function answers; several values come as a tuple. (web3's own way asks for the chain's id twice each time.)"""
+    """What a view function answers; several values come as a tuple."""
+    answer = await _eth_call(w3, contract, function, *arguments)
+    entry = next(part for part in contract.abi if part["type"] == "function" and part["name"] == function)
+    types = [_canonical(dict(output)) for output in entry["outputs"]]
+    try:
+        values = CODEC.decode(types, answer)
+    except DecodingError:
+        raise RpcError(-1, f"{contract.address} has no function {function} that answers as it should", None) from None
+    return values[0] if len(values) == 1 else values
+
+
+async def _eth_call(w3: AsyncWeb3[Any], contract: AsyncContract, function: str, *arguments: Any) -> bytes:
+    # web3's own way asks for the chain's id, twice, with each call.
     data = contract.encode_abi(function, args=list(arguments))
     try:
         answer = await request(w3, "eth_call", {"to": str(contract.address), "data": data}, "latest")
@@ -230,25 +242,19 @@ async def _view(w3: AsyncWeb3[Any], contract: AsyncContract, function: str, *arg
         if error.is_revert:
             raise decode_revert(error.data, error.message) from None
         raise
-    entry = next(part for part in contract.abi if part["type"] == "function" and part["name"] == function)
-    types = [_canonical(dict(output)) for output in entry["outputs"]]
     try:
-        values = CODEC.decode(types, bytes.fromhex(answer.removeprefix("0x")))
-    except (DecodingError, ValueError, AttributeError):
-        raise RpcError(-1, f"nothing that {function} of the contract at {contract.address} answers", None) from None
-    return values[0] if len(values) == 1 else values
+        return bytes.fromhex(answer.removeprefix("0x"))
+    except (AttributeError, ValueError):
+        raise RpcError(-1, "something that is no answer of eth_call", None) from None
 
 
 async def _extensions(w3: AsyncWeb3[Any], main: AsyncContract) -> int | None:
     """What the market's contracts have beside version 1.2; None if nothing: then they revert, or answer with nothing."""
     try:
-        return int(await _view(w3, main, "EXTENSIONS"))
+        answer = await _eth_call(w3, main, "EXTENSIONS")
     except ContractError:
         return None
-    except RpcError as error:
-        if error.code == -1:
-            return None
-        raise
+    return int.from_bytes(answer, "big") if answer else None
 
 
 def _canonical(argument: dict[str, Any]) -> str:

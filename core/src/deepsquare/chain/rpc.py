@@ -74,6 +74,8 @@ _PAUSE = wait_exponential_jitter(multiplier=0.1, max=3)
 # Codes of nodes that are asked too much: EIP-1474's, and those of some that let many share a node.
 _BUSY = re.compile(rb'"code":\s*(-32005|-32016|429)\b')
 _LONGEST_ERROR = 2000
+# Of geth and its kin; of Nethermind and OpenEthereum, whose text says only that the call failed.
+_REVERT_CODES = (3, -32015)
 
 
 ATTEMPTS: ContextVar[int] = ContextVar("attempts", default=0)
@@ -93,7 +95,8 @@ class RpcError(DeepSquareError):
     @property
     def is_revert(self) -> bool:
         """Whether a contract refused, and not the node."""
-        return "revert" in self.message.lower() or (self.data or "").startswith("0x")
+        says_so = "revert" in self.message.lower() or (self.data or "").startswith("0x")
+        return says_so or self.code in _REVERT_CODES
 
 
 def display_url(url: str) -> str:
