@@ -111,6 +111,18 @@ async def test_an_answer_that_does_not_come_is_asked_for_again(
     await w3.provider.disconnect()
 
 
+async def test_requests_that_are_cancelled_hold_up_no_others(parties: Parties) -> None:
+    w3 = parties.customer.w3
+    for turns in range(30):
+        requests = [asyncio.create_task(request(w3, "eth_blockNumber")) for _ in range(20)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for one in requests:
+            one.cancel()
+        await asyncio.gather(*requests, return_exceptions=True)
+        assert await asyncio.wait_for(request(w3, "eth_blockNumber"), 20)
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 async def test_what_lasts_is_said(proxy: FaultyProxy, fault: Any) -> None:
     w3 = connect(proxy.url, retry_seconds=0.3)
