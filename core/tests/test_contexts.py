@@ -101,7 +101,13 @@ def test_a_sealed_wallet_opens_when_something_is_signed(monkeypatch: pytest.Monk
     with pytest.raises(ConfigError, match="DEEPSQUARE_WALLET_PASSWORD"):
         sealed.sign_message(b"text")
     monkeypatch.setenv("DEEPSQUARE_WALLET_PASSWORD", "secret")
-    assert sealed.sign_message(b"text") == wallet.sign_message(b"text")
+    # Whoever could not say it is not asked each time.
+    with pytest.raises(ConfigError, match="DEEPSQUARE_WALLET_PASSWORD"):
+        sealed.sign_message(b"text")
+    again = contexts.open_wallet(context, sealed=True)
+    again.unseal()
+    monkeypatch.delenv("DEEPSQUARE_WALLET_PASSWORD")
+    assert again.sign_message(b"text") == wallet.sign_message(b"text")
 
 
 @pytest.mark.parametrize("sealed", [True, False])

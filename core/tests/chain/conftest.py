@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from deepsquare.chain.wallet import Wallet
 from deepsquare.grid.local.anvil import anvil
 
 from tests.old_market import version_1_2
+from tests.ports import free_port
 
 PRICES = Prices(gpu=8_500_000_000_000_000_000, cpu=950_000_000_000_000_000, mem=80_000_000_000_000)
 
@@ -54,9 +54,7 @@ class Parties:
 async def parties(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Parties]:
     state: Path = tmp_path_factory.mktemp("chain")
     (state / "log").mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     async with anvil(state, port=port, chain_id=179188):
         w3 = connect(url)

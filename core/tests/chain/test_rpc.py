@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import ClientSession, web
 from deepsquare.chain import rpc
-from deepsquare.chain.rpc import connect, request, split_urls
+from deepsquare.chain.market import Market
+from deepsquare.chain.rpc import RpcError, connect, request, split_urls
 from deepsquare.chain.types import JobStatus
 from deepsquare.chain.watch import JobWatch
 from deepsquare.errors import ConfigError, ConnectionFailedError
+from eth_utils import keccak
 
 from core.tests.chain.conftest import Parties
 from core.tests.chain.test_market import DEFINITION, MINUTE, NAME
@@ -218,3 +223,105 @@ async def test_a_chain_that_takes_blocks_back(parties: Parties) -> None:
     assert record is not None
     assert record.status is JobStatus.CANCELLED
     await changes.aclose()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "data", "is_revert"),
+    [
+        (3, "execution reverted", "0x", True),
+        (-32000, "execution reverted", None, True),
+        (-32603, "VM Exception while processing transaction: reverted", None, True),
+        (-32015, "VM execution error.", "0x08c379a0", True),
+        (-32015, "VM execution error.", None, True),
+        (-32015, "VM execution error.", "OutOfGas", False),
+        (-32015, "VM execution error.", "Bad instruction", False),
+        (-32000, "out of gas", "0x", False),
+        (3, "invalid argument: upstream overloaded", None, False),
+    ],
+)
+def test_a_contracts_refusal_is_no_failure_of_the_node(
+    code: int, message: str, data: str | None, is_revert: bool
+) -> None:
+    assert RpcError(code, message, data).is_revert is is_revert
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"error": {"code": -32000, "message": "out of gas", "data": "0x"}},
+        {"error": {"code": 3, "message": "overloaded"}},
+        {"error": {"code": 3, "message": "execution reverted", "data": "0x1234"}},
+        {"error": {"code": -32000, "message": None}},
+        {"result": "0x"},
+        {"result": None},
+    ],
+)
+async def test_a_market_is_of_version_1_2_only_if_it_says_so(
+    parties: Parties, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    known = "0x" + keccak(text="EXTENSIONS()").hex()[:8]
+    real = rpc.RetryingProvider._post
+
+    async def failing(self: Any, url: str, request_data: bytes) -> bytes:
+        call = json.loads(request_data)
+        if call["method"] == "eth_call" and call["params"][0]["data"].startswith(known):
+            return json.dumps({"jsonrpc": "2.0", "id": call["id"], **answer}).encode()
+        return await real(self, url, request_data)
+
+    monkeypatch.setattr(rpc.RetryingProvider, "_post", failing)
+    with pytest.raises((RpcError, ConfigError)):
+        await Market.open(proxy.url, parties.customer.address("MetaScheduler"))
+
+
+async def test_ranges_that_are_too_wide_for_a_node_are_asked_for_in_parts(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    market = await Market.open(parties.url, parties.customer.address("MetaScheduler"))
+    head = await market.block_number()
+    events = [("JobRepository", "JobCreated"), ("ProviderManager", "ProviderWaitingForApproval")]
+    whole, widths = await market.get_logs(events, 0, head), []
+    real = rpc.RetryingProvider._post
+
+    async def narrow(self: Any, url: str, request_data: bytes) -> bytes:
+        call = json.loads(request_data)
+        if call["method"] == "eth_getLogs":
+            wanted = call["params"][0]
+            widths.append(int(wanted["toBlock"], 16) - int(wanted["fromBlock"], 16) + 1)
+            if widths[-1] > 10:
+                # The code is that of a node that is asked too much, too.
+                error = {"code": -32005, "message": "query returned more than 10000 results"}
+                return json.dumps({"jsonrpc": "2.0", "id": call["id"], "error": error}).encode()
+        return await real(self, url, request_data)
+
+    monkeypatch.setattr(rpc.RetryingProvider, "_post", narrow)
+    try:
+        assert await market.get_logs(events, 0, head) == whole
+        before = len(widths)
+        await market.get_logs(events, 0, head)
+        assert max(widths[before:]) <= 10
+    finally:
+        await market.close()
+    with pytest.raises(ConnectionFailedError, match="is closed"):
+        await market.block_number()
+
+
+async def test_addresses_of_nodes_are_in_no_log(parties: Parties, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        for url in (parties.url, parties.ws_url):
+            parts = urlsplit(url)
+            secret = f"{parts.scheme}://user:hidden1@{parts.netloc}/v3/HIDDEN2"
+            if parts.scheme == "http":
+                w3 = connect(secret)
+                with suppress(RpcError, ConnectionFailedError):
+                    await request(w3, "eth_blockNumber")
+                assert "hidden" not in repr(w3.provider).lower() + str(w3.provider).lower()
+                await w3.provider.disconnect()
+            else:
+                watch = JobWatch(parties.customer, secret, from_block=await parties.customer.block_number()).news()
+                await anext(watch)
+                await asyncio.sleep(0.5)
+                await watch.aclose()
+    # That one is the server's, which runs here, too.
+    said = "\n".join(record.getMessage() for record in caplog.records if record.name != "aiohttp.access")
+    assert "hidden" not in said.lower()
+    assert b64encode(b"user:hidden1").decode() not in said

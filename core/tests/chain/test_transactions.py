@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +18,8 @@ from deepsquare.chain.wallet import Wallet
 from deepsquare.errors import TransactionError
 from deepsquare.grid.local.toolchain import find_anvil
 
+from tests.ports import free_port
+
 TO = "0x000000000000000000000000000000000000dEaD"
 WALLET = Wallet.from_key(b"\7" * 32)
 GWEI = 10**9
@@ -26,9 +27,7 @@ GWEI = 10**9
 
 @asynccontextmanager
 async def node(*options: str) -> AsyncIterator[Any]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     program = await asyncio.to_thread(find_anvil, print)
     process = await asyncio.create_subprocess_exec(
         program, "--port", str(port), "--accounts", "0", "--quiet", *options, stdin=asyncio.subprocess.DEVNULL

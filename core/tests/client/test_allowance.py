@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from deepsquare.chain.market import Market
+from deepsquare.chain.rpc import request
 from deepsquare.chain.transactions import Sent, UnminedError
 from deepsquare.chain.types import UNLIMITED
 from deepsquare.cli import app as cli
@@ -120,6 +121,45 @@ async def test_a_raise_whose_answer_was_lost_is_not_made_twice(
         assert await allowance(client) == 6
     assert await count(parties) == before + 2
     assert not client._journal.open_raises(client._grid(), client.account)
+
+
+async def test_a_raise_whose_nonce_is_anothers_is_no_obstacle(
+    parties: Parties, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Market.increase_allowance
+
+    async def never_sent(*arguments: Any, before_send: Callable[[Sent], None]) -> None:
+        def stop(sent: Sent) -> None:
+            before_send(sent)
+            raise UnminedError("killed")
+
+        await real(*arguments, before_send=stop)
+
+    monkeypatch.setattr(Market, "increase_allowance", never_sent)
+    with pytest.raises(UnminedError):
+        await client.raise_allowance(1000)
+    monkeypatch.setattr(Market, "increase_allowance", real)
+    await parties.customer.transfer(parties.admin.account, 1)
+    # Longer ago than a node can prove anything.
+    await request(parties.admin.w3, "anvil_mine", hex(130))
+    await client.submit(workflow(), credits=4, ensure_allowance="exact")
+    assert await allowance(client) == 0
+
+
+async def test_what_a_node_behind_its_peers_has_not_seen_is_not_raised_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.raise_allowance(3)
+    head = await client.market.block_number()
+    numbers = iter([head - 1, head - 1])
+
+    async def lagging() -> int:
+        return next(numbers, head)
+
+    monkeypatch.setattr(client.market, "block_number", lagging)
+    await client.submit(workflow(), credits=3, ensure_allowance=3)
+    assert next(numbers, None) is None
+    assert await allowance(client) == 0
 
 
 ANOTHER = """

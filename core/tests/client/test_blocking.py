@@ -45,7 +45,7 @@ def fake() -> FakeClient:
 
 @pytest.fixture
 def client(fake: FakeClient, monkeypatch: pytest.MonkeyPatch) -> BlockingClient:
-    async def opened(_: str | None) -> FakeClient:
+    async def opened(*_: object) -> FakeClient:
         return fake
 
     monkeypatch.setattr(BlockingClient, "_open", staticmethod(opened))

@@ -19,9 +19,10 @@ from deepsquare.chain.market import Assignment
 from deepsquare.chain.rpc import request
 from deepsquare.chain.types import UNLIMITED, JobReport, JobStatus, parse_job_id, to_hex
 from deepsquare.client import client as client_module
+from deepsquare.client import names
 from deepsquare.client.client import Client
 from deepsquare.client.journal import Journal
-from deepsquare.errors import KeyUsedError, PurchaseUnknownError, UnknownJobError
+from deepsquare.errors import ConfigError, KeyUsedError, PurchaseUnknownError, UnknownJobError
 from deepsquare.workflow import ResultError, WorkflowError, from_dict
 
 from core.tests.chain.conftest import Parties
@@ -180,7 +181,6 @@ async def test_a_node_that_is_behind_makes_no_key_buy_again(
 
 async def test_names_on_chain_are_read_once(parties: Parties, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the contract knows no keys, a customer of long standing has many jobs to look among."""
-    monkeypatch.setattr("deepsquare.client.purchases._UNSETTLED_JOBS", 2)
     first = await client.submit(workflow(), time_limit=LIMIT, key="old")
     for number in range(3):
         await client.submit(workflow(), time_limit=LIMIT, key=f"newer {number}")
@@ -192,11 +192,29 @@ async def test_names_on_chain_are_read_once(parties: Parties, client: Client, mo
         return await get_jobs(job_ids)
 
     await client.find("old")
+    await request(parties.admin.w3, "anvil_mine", hex(names._UNSETTLED_BLOCKS))
     monkeypatch.setattr(client.market, "get_jobs", counting)
     found = await client.find("old")
     assert found is not None
     assert found.id == first.id
-    assert max(asked) <= 2
+    assert max(asked) <= 1
+    await client.submit(workflow(), time_limit=LIMIT, key="newest")
+    await client.find("newest")
+    assert max(asked) <= 1
+
+
+async def test_a_name_that_was_noted_is_held_against_the_chain(parties: Parties, client: Client) -> None:
+    one = await client.submit(workflow(), time_limit=LIMIT, key="held one")
+    two = await client.submit(workflow(), time_limit=LIMIT, key="held two")
+    assert await client.find("held one")
+    # As if the chain had given the ids the other way round meanwhile.
+    tags = {job.id: client.purchases.tag(key, 0) for job, key in ((one, "held two"), (two, "held one"))}
+    for job_id, tag in tags.items():
+        client._journal._db.execute("UPDATE job_names SET name = ?, seen_at = 0 WHERE job_id = ?", (tag, job_id))
+    client._journal._db.execute("DELETE FROM submissions")
+    found = await client.find("held one")
+    assert found is not None
+    assert found.id == one.id
 
 
 async def test_jobs_are_found_by_their_name_and_labels(client: Client) -> None:
@@ -216,6 +234,11 @@ async def test_jobs_are_found_by_their_name_and_labels(client: Client) -> None:
     assert await found(labels={"sample": "C"}) == await found(name="ali") == []
     with pytest.raises(ValueError, match="give a name or labels"):
         await client.find_by()
+    # One that the chain has lost for good spoils none of the others.
+    client._journal._db.execute(
+        "UPDATE submissions SET job_id = ?, raw_transaction = NULL WHERE job_id = ?", ("0x" + "f" * 64, job.id)
+    )
+    assert await found(labels={"sample": "A"}) == [("align", "A", "1")]
 
 
 async def test_many_at_once_buy_one(parties: Parties, client: Client) -> None:
@@ -305,6 +328,31 @@ def test_a_journal_of_before_is_taken_over(tmp_path: Path) -> None:
         assert journal.labels("c", "0x1") == {"l": {"a": "b"}}
         assert not journal.is_delivered("c", "0x1", "0x2")
         journal.close()
+
+
+def test_a_journal_of_later_is_left_alone(tmp_path: Path) -> None:
+    Journal(tmp_path / "journal.db").close()
+    with sqlite3.connect(tmp_path / "journal.db") as db:
+        db.execute("PRAGMA user_version = 1000")
+    with pytest.raises(ConfigError, match=r"a newer version of deepsquare.* upgrade this one"):
+        Journal(tmp_path / "journal.db")
+
+
+async def test_what_was_signed_before_an_upgrade_is_settled_after_it(
+    parties: Parties, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await count(parties)
+    monkeypatch.setattr(client._journal, "bought", lambda *_: None)
+    job = await client.submit(workflow(), time_limit=LIMIT, key="upgraded")
+    with sqlite3.connect(tmp_path / "first" / "journal.db") as db:
+        for table in ("raises", "transactions", "job_names"):
+            db.execute(f"DROP TABLE {table}")
+        db.execute("ALTER TABLE submissions DROP COLUMN name")
+        db.execute("PRAGMA user_version = 5")
+    async with Client("grid") as upgraded:
+        again = await upgraded.submit(workflow(), time_limit=LIMIT, key="upgraded")
+        assert (again.id, again.adopted) == (job.id, True)
+    assert await count(parties) == before + 1
 
 
 async def test_a_purchase_that_the_chain_took_back_is_made_again(parties: Parties, client: Client) -> None:

@@ -185,7 +185,7 @@ def test_an_interrupt_of_the_blocking_client_does_not_cut_a_purchase_off(
     noted: list[str] = []
     client._journal.bought = lambda jobs: noted.extend(jobs.values())  # type: ignore[method-assign]
 
-    async def opened(_: str | None) -> Client:
+    async def opened(*_: object) -> Client:
         return client
 
     monkeypatch.setattr(BlockingClient, "_open", staticmethod(opened))
@@ -303,11 +303,14 @@ async def test_many_watches_at_once_share_one_watcher(client: Client) -> None:
 
 async def test_close_lets_nobody_wait_for_a_watcher(client: Client) -> None:
     client._market = WatchedMarket(None)  # type: ignore[assignment]
-    waiting = asyncio.create_task(client.watcher.start())
+    watcher = client.watcher
+    waiting = asyncio.create_task(watcher.start())
     await asyncio.sleep(0)
     await client.close()
-    await asyncio.wait({waiting}, timeout=5)
-    assert waiting.done()
+    with pytest.raises(ConfigError, match="the client is closed"):
+        await asyncio.wait_for(waiting, 5)
+    with pytest.raises(ConfigError, match="the client is closed"):
+        await watcher.start()
 
 
 @pytest.mark.parametrize("follow", [True, False])

@@ -171,7 +171,10 @@ async def test_tasks_have_ranks_and_a_bad_one_takes_the_others_along(machine: Ma
 async def test_a_task_that_ignores_being_asked_is_killed_and_the_next_step_starts_clean(machine: Machine) -> None:
     if machine.scheduler._host.cpus < 2:
         pytest.fail("this test needs two CPUs")
-    bad = "[ $SLURM_PROCID = 0 ] && exit 5; trap '' TERM; sleep 4214 & wait; sleep 4214"
+    bad = (
+        "if [ $SLURM_PROCID = 0 ]; then until [ -e deaf ]; do sleep 0.1; done; exit 5; fi; "
+        "trap '' TERM; touch deaf; sleep 4214 & wait; sleep 4214"
+    )
     job = await machine.submit(
         f"srun --ntasks=2 --kill-on-bad-exit=1 /bin/bash -c {shlex.quote(bad)}; echo code $?; pgrep -fx 'sleep 4214'; "
         "srun /bin/bash -c 'sleep 4215 >/dev/null 2>&1 &'; pgrep -fx 'sleep 4215'; true",

@@ -18,6 +18,9 @@ from deepsquare.chain.transactions import Sender, Sent
 from deepsquare.chain.wallet import Wallet
 from deepsquare.errors import ConfigError
 
+# What most nodes let through in one eth_getLogs.
+BLOCKS_A_CALL = 2000
+_LEAST_BLOCKS_A_CALL = 8
 # What the market's contracts have beside version 1.2, as `MetaScheduler.EXTENSIONS` counts it.
 _EXTENSIONS = 2
 
@@ -42,6 +45,8 @@ class Contracts:
         self, w3: AsyncWeb3[Any], contracts: dict[str, AsyncContract], sender: Sender | None, *, extended: bool
     ) -> None:
         self.w3, self._contracts, self._sender, self.extended = w3, contracts, sender, extended
+        self._blocks_a_call = BLOCKS_A_CALL
+        self._first_block: str | None = None
         self.cache_folder: Path | None = None
         """Where what the chain never changes may be kept for other processes."""
 
@@ -186,20 +191,30 @@ class Contracts:
         return "0x" + keccak(text=f"{event}({','.join(types)})").hex(), types
 
     async def get_logs(self, events: Iterable[tuple[str, str]], from_block: int, to_block: int) -> list[dict[str, Any]]:
-        """The logs of some events (contract, event) in a range of blocks, both ends included, oldest first."""
+        """The logs of some events (contract, event) in a range of blocks, both ends included, oldest first.
+
+        Nodes limit the range, or the number of logs: what is too much at once is asked for in parts.
+        """
         pairs = list(events)
-        return list(
-            await request(
-                self.w3,
-                "eth_getLogs",
-                {
-                    "fromBlock": hex(from_block),
-                    "toBlock": hex(to_block),
-                    "address": sorted({self.address(name) for name, _ in pairs}),
-                    "topics": [[self.topic(name, event) for name, event in pairs]],
-                },
-            )
-        )
+        wanted = {
+            "address": sorted({self.address(name) for name, _ in pairs}),
+            "topics": [[self.topic(name, event) for name, event in pairs]],
+        }
+        found: list[dict[str, Any]] = []
+        start, size = from_block, self._blocks_a_call
+        while start <= to_block:
+            end = min(start + size - 1, to_block)
+            try:
+                found += await request(self.w3, "eth_getLogs", {"fromBlock": hex(start), "toBlock": hex(end), **wanted})
+            except RpcError:
+                size = (end - start + 1) // 2
+                if size < _LEAST_BLOCKS_A_CALL:
+                    raise
+                continue
+            # Parts that worked are the next ones' size.
+            self._blocks_a_call = size
+            start = end + 1
+        return found
 
     async def chain_id(self) -> int:
         """The number of the chain."""
@@ -216,9 +231,11 @@ class Contracts:
 
     async def first_block(self) -> str:
         """The hash of the chain's first block: chains that were begun anew may share all other names."""
-        block = await request(self.w3, "eth_getBlockByNumber", "0x0", False)
-        # Some nodes keep new blocks only.
-        return block["hash"] if block else ""
+        if self._first_block is None:
+            block = await request(self.w3, "eth_getBlockByNumber", "0x0", False)
+            # Some nodes keep new blocks only.
+            self._first_block = str(block["hash"]) if block else ""
+        return self._first_block
 
 
 async def _view(w3: AsyncWeb3[Any], contract: AsyncContract, function: str, *arguments: Any) -> Any:
@@ -249,12 +266,22 @@ async def _eth_call(w3: AsyncWeb3[Any], contract: AsyncContract, function: str, 
 
 
 async def _extensions(w3: AsyncWeb3[Any], main: AsyncContract) -> int | None:
-    """What the market's contracts have beside version 1.2; None if nothing: then they revert, or answer with nothing."""
+    """What the market's contracts have beside version 1.2; None if nothing: then they revert without a reason.
+
+    Anything else is no answer. Whoever took such a market for one of version 1.2 would not put keys on chain.
+    """
     try:
-        answer = await _eth_call(w3, main, "EXTENSIONS")
-    except ContractError:
-        return None
-    return int.from_bytes(answer, "big") if answer else None
+        answer = await request(
+            w3, "eth_call", {"to": str(main.address), "data": main.encode_abi("EXTENSIONS")}, "latest"
+        )
+        return int(answer, 16)
+    except RpcError as error:
+        if error.is_revert and error.data in (None, "0x", "revert"):
+            return None
+        raise
+    except (TypeError, ValueError):
+        # "0x", for example, of a node that has not the contract yet.
+        raise RpcError(-1, "nothing that EXTENSIONS of a MetaScheduler answers", None) from None
 
 
 def _canonical(argument: dict[str, Any]) -> str:

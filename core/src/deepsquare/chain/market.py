@@ -68,9 +68,11 @@ class Market(MarketReads):
         """Give `amount` wei of the own credits to another account."""
         await self.transact("Credit", "transfer", to, amount, before_send=before_send)
 
-    async def increase_allowance(self, amount: int, *, before_send: Callable[[Sent], None] | None = None) -> None:
-        """Allow the market to take `amount` wei more than it may take when the transaction is carried out."""
-        await self.transact(
+    async def increase_allowance(
+        self, amount: int, *, before_send: Callable[[Sent], None] | None = None
+    ) -> dict[str, Any]:
+        """Allow the market to take `amount` wei more than it may take when the transaction is carried out; its receipt."""
+        return await self.transact(
             "Credit", "increaseAllowance", self.address("MetaScheduler"), amount, before_send=before_send
         )
 
@@ -168,6 +170,10 @@ class Market(MarketReads):
     ) -> None:
         """Lock `amount` wei more for a job that has not ended; they buy more time. See `Sender.transact`."""
         await self.transact("MetaScheduler", "topUpJob", job_id, amount, before_send=before_send)
+
+    async def is_decided(self, sent: Sent) -> bool:
+        """Whether a transaction of the own account is carried out, or never will be."""
+        return await self._signer().is_decided(sent)
 
     async def settle(self, sent: Sent) -> dict[str, Any]:
         """The receipt of a transaction that was sent before, sent once more if need be; errors as `settle_request`."""

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from deepsquare.chain.market import Market
+from deepsquare.chain.reads import READS_AT_ONCE
 from deepsquare.chain.types import Provider
-
-_READS_AT_ONCE = 16
 
 
 class Standing(Enum):
@@ -61,7 +60,7 @@ async def list_entries(market: Market, *, waiting: bool) -> list[Entry]:
     if market.extended and not waiting:
         entries = [Entry(provider, has_joined=True) for provider in await market.joined_providers()]
     else:
-        limit = asyncio.Semaphore(_READS_AT_ONCE)
+        limit = asyncio.Semaphore(READS_AT_ONCE)
 
         async def find(address: str) -> Entry | None:
             async with limit:

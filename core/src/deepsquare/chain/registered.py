@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 from eth_utils import to_checksum_address
 
+from deepsquare.chain.contracts import BLOCKS_A_CALL
 from deepsquare.files import read_private, write_private
 
 if TYPE_CHECKING:
     from deepsquare.chain.contracts import Contracts
 
-# Nodes limit the range of eth_getLogs; 2,000 blocks are the smallest usual limit.
-BLOCKS_A_CALL = 2000
 _CALLS_AT_ONCE = 16
 # Blocks that a chain may take back are read again.
 _UNSETTLED_BLOCKS = 128
@@ -44,6 +43,9 @@ class Registered:
         if self._path is None and self._contracts.cache_folder is not None:
             self._path = await self._open(self._contracts.cache_folder)
         head, said = await self._contracts.block_number(), time.monotonic()
+        if self._cursor > head + 1:
+            # It is of a longer chain than this one.
+            self._known, self._cursor = {}, 0
         found, cursor = dict(self._known), self._cursor
         while cursor <= head:
             starts = range(cursor, head + 1, BLOCKS_A_CALL)[:_CALLS_AT_ONCE]
@@ -80,7 +82,8 @@ class Registered:
         return path
 
     def _keep(self) -> None:
-        if self._path is None:
+        # A node that has not kept old blocks may answer that there is nothing in them: that is no news to keep.
+        if self._path is None or not self._known:
             return
         try:
             write_private(self._path, json.dumps({"cursor": self._cursor, "providers": list(self._known)}))

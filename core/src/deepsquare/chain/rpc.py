@@ -74,8 +74,10 @@ _PAUSE = wait_exponential_jitter(multiplier=0.1, max=3)
 # Codes of nodes that are asked too much: EIP-1474's, and those of some that let many share a node.
 _BUSY = re.compile(rb'"code":\s*(-32005|-32016|429)\b')
 _LONGEST_ERROR = 2000
-# Of geth and its kin; of Nethermind and OpenEthereum, whose text says only that the call failed.
-_REVERT_CODES = (3, -32015)
+# What was asked for is too much, and will be.
+_TOO_WIDE = re.compile(rb"(?i)results|range")
+# Of Nethermind and OpenEthereum, whose text says only that the call failed.
+_FAILED_CALL = -32015
 
 
 ATTEMPTS: ContextVar[int] = ContextVar("attempts", default=0)
@@ -95,8 +97,10 @@ class RpcError(DeepSquareError):
     @property
     def is_revert(self) -> bool:
         """Whether a contract refused, and not the node."""
-        says_so = "revert" in self.message.lower() or (self.data or "").startswith("0x")
-        return says_so or self.code in _REVERT_CODES
+        message, data = self.message.lower(), (self.data or "").lower()
+        if "out of gas" in message or "outofgas" in data.replace(" ", ""):
+            return False
+        return "revert" in message or data.startswith("0x") or (self.code == _FAILED_CALL and data in ("", "revert"))
 
 
 def display_url(url: str) -> str:
@@ -144,11 +148,13 @@ class RetryingProvider(AsyncHTTPProvider):
     """
 
     def __init__(self, urls: Sequence[str], *, retry_seconds: float = RETRY_SECONDS) -> None:
-        super().__init__(urls[0])
+        # web3 writes this one into its log.
+        super().__init__(display_url(urls[0]))
         self._urls = list(urls)
         self._retry_seconds = retry_seconds
         self._chain_ids: dict[str, int] = {}
         self._session: ClientSession | None = None
+        self._is_closed = False
 
     async def _make_request(self, method: Any, request_data: bytes) -> bytes:
         url = self._urls[0]
@@ -182,18 +188,28 @@ class RetryingProvider(AsyncHTTPProvider):
         if self._chain_ids and url not in self._chain_ids:
             await self._check_chain(url)
         answer = await self._post(url, request_data)
-        if len(answer) < _LONGEST_ERROR and b'"error"' in answer and _BUSY.search(answer):
+        if (
+            len(answer) < _LONGEST_ERROR
+            and b'"error"' in answer
+            and _BUSY.search(answer)
+            and not _TOO_WIDE.search(answer)
+        ):
             raise _BusyError
         if method == "eth_chainId":
             self._chain_ids[url] = _chain_id(answer)
         return answer
 
     async def _post(self, url: str, request_data: bytes) -> bytes:
+        if self._is_closed:
+            raise ConnectionFailedError("the connection to the chain is closed")
         # web3's own sessions make a connection for each request. That the node has closed one meanwhile is an error that passes.
         if self._session is None:
             self._session = ClientSession(
                 connector=TCPConnector(limit=_CONNECTIONS),
-                timeout=ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
+                # Not in all: many that wait for a connection are no sign of a node that is slow.
+                timeout=ClientTimeout(
+                    total=None, sock_connect=REQUEST_TIMEOUT_SECONDS, sock_read=REQUEST_TIMEOUT_SECONDS
+                ),
                 headers=self.get_request_headers(),
                 raise_for_status=True,
             )
@@ -201,7 +217,8 @@ class RetryingProvider(AsyncHTTPProvider):
             return await response.read()
 
     async def disconnect(self) -> None:
-        """Close all connections."""
+        """Close all connections, for good."""
+        self._is_closed = True
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -290,5 +307,5 @@ async def request(w3: AsyncWeb3[Any], method: str, *params: Any) -> Any:
             data = data.get("data")
         # Nethermind and OpenEthereum put a word before it.
         data = data.removeprefix("Reverted ") if isinstance(data, str) else None
-        raise RpcError(error.get("code", -1), error.get("message", ""), data)
+        raise RpcError(error.get("code", -1), str(error.get("message") or ""), data)
     return response.get("result")

@@ -160,6 +160,8 @@ class Sender:
 
     async def send(self, to: str | None, data: str, *, before_send: Callable[[Sent], None] | None = None) -> Sent:
         """Like `transact`, but return once the node has taken the transaction."""
+        # Not under the lock, for which all processes of the wallet wait: somebody may have to type a password.
+        await asyncio.to_thread(self.wallet.unseal)
         call = {"from": self.wallet.address, "data": data} | ({} if to is None else {"to": to})
         book = await self._open_book()
         try:
@@ -185,6 +187,9 @@ class Sender:
                 try:
                     return await self._sign_and_send(book, fields, before_send)
                 except NonceTakenError as error:
+                    if not error.is_final:
+                        # Another node may have it.
+                        raise
                     _log.info("%s; choosing another", error)
                     # The node may not count it yet.
                     least = fields["nonce"] + 1
@@ -214,7 +219,9 @@ class Sender:
             sent = await self._hand_in(sent, is_new=True)
         except UnminedError:
             raise
-        except TransactionError:
+        except TransactionError as error:
+            if isinstance(error, NonceTakenError) and not error.is_final:
+                raise
             # The node won't have it, and nobody else is to get it.
             book.free(fields["nonce"])
             raise
@@ -274,13 +281,18 @@ class Sender:
                 raise self._taken(sent, is_final=True) from None
             if _says(error, _NONCE_WAITS):
                 raise self._taken(sent, is_final=is_first) from None
-            if error.is_revert or _says(error, _REFUSED):
+            if (error.is_revert and is_first) or _says(error, _REFUSED):
                 raise self._explain(error) from None
             raise UnminedError(
                 f"the node's answer to the transaction 0x{sent.hash.hex()} is not understood ({error.message}). It may be carried "
                 "out: look it up before you try again"
             ) from None
         return sent
+
+    async def is_decided(self, sent: Sent) -> bool:
+        """Whether the nonce of a transaction is used up: it is carried out, or never will be."""
+        nonce, _ = _nonce_and_call(sent.raw)
+        return await self._count("latest") > nonce
 
     async def _carried_out(self, sent: Sent) -> Sent | None:
         """Of a nonce that is used up: the same call, if it was carried out at any fee; None if another one was.

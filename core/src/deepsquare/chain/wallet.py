@@ -165,6 +165,13 @@ class Wallet:
             raise ConfigError(f"{source} is not a keystore file of version 3")
         return cls.from_key(key, source=source)
 
+    def unseal(self) -> None:
+        """Have the key at hand, so that no signature has to wait for it; see `SealedWallet`.
+
+        Raises:
+            ConfigError: the wallet can't be opened.
+        """
+
     def sign_message(self, message: bytes) -> bytes:
         """The 65-byte EIP-191 (personal_sign) signature of `message`: r, s, v with v 27 or 28."""
         from eth_account.messages import encode_defunct
@@ -185,7 +192,7 @@ class SealedWallet(Wallet):
     def __init__(self, address: str, unseal: Callable[[], Wallet]) -> None:
         """`unseal` opens the wallet of `address`; what it raises, the signing raises."""
         self._address, self._unseal = address, unseal
-        self._opened: Wallet | None = None
+        self._opened: Wallet | ConfigError | None = None
 
     @property
     def address(self) -> str:
@@ -194,9 +201,19 @@ class SealedWallet(Wallet):
 
     @property
     def _account(self) -> LocalAccount:  # type: ignore[override]
-        if self._opened is None:
-            self._opened = self._unseal()
+        self.unseal()
+        assert isinstance(self._opened, Wallet)
         return self._opened._account
+
+    def unseal(self) -> None:
+        """Open the wallet, unless it is; who was asked for a password once is not asked again, also if it was wrong."""
+        if self._opened is None:
+            try:
+                self._opened = self._unseal()
+            except ConfigError as error:
+                self._opened = error
+        if isinstance(self._opened, ConfigError):
+            raise self._opened
 
 
 def keystore_address(path: Path) -> str | None:

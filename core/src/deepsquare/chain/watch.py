@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 
 from websockets.asyncio.client import connect
 
-from deepsquare.chain.contracts import Head
+from deepsquare.chain.contracts import BLOCKS_A_CALL, Head
 from deepsquare.chain.market import Market
-from deepsquare.chain.registered import BLOCKS_A_CALL
 from deepsquare.errors import DeepSquareError
 
 _log = logging.getLogger(__name__)
+# The library writes whole requests into its log, with the keys that addresses of nodes often have.
+_quiet = logging.getLogger(f"{__name__}.socket")
+_quiet.setLevel(logging.WARNING)
 
 _CHANGES = (
     ("JobRepository", "JobCreated"),
@@ -134,7 +136,7 @@ class JobWatch:
         """Set the wake-up event at each new block, and reconnect for ever."""
         while True:
             try:
-                async with connect(self._ws_url or "", max_size=_MESSAGE_BYTES) as socket:
+                async with connect(self._ws_url or "", max_size=_MESSAGE_BYTES, logger=_quiet) as socket:
                     await socket.send(_SUBSCRIBE)
                     async for message in socket:
                         answer = json.loads(message)

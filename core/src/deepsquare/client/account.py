@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from deepsquare.chain.reads import READS_AT_ONCE
 from deepsquare.chain.types import JobRecord, JobStatus, to_hex
 from deepsquare.client.job import JobInfo
 from deepsquare.client.subscriber import SILENCE_SECONDS, Subscriber
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 # A price takes a call for each job that has begun; those of many at once are spread over some looks.
 _PRICES_A_LOOK = 50
-_READS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,8 @@ class AccountWatch:
         self._mine: dict[bytes, JobRecord] = {}
         self._others: set[bytes] = set()
         self._minutes: dict[bytes, int] = {}
+        self._missing: dict[bytes, int] = {}
+        """Own jobs that the node did not know, with the block of that look."""
 
     async def news(self) -> AsyncGenerator[AccountNews]:
         """Yield how everything stands, and then what changes, for ever.
@@ -119,8 +121,9 @@ class AccountWatch:
                 records = await self._newest()
                 changed |= {job_id for job_id, record in self._mine.items() if record.status.is_hot}
                 look_at = time.monotonic() + SILENCE_SECONDS
-            gone = await self._read(changed - {record.job_id for record in records}, records)
             now = heard.head if heard is not None and heard.head is not None else head
+            changed |= self._missing.keys()
+            gone = await self._read(changed - {record.job_id for record in records}, records, now.number)
             funds = (latest.balance, latest.allowance) if now == head else await self._funds()
             head = now
             latest = AccountNews(head.number, *funds, await self._noted(records), gone)
@@ -139,14 +142,22 @@ class AccountWatch:
         pages = self._market.pages_of(self._market.account)
         return await anext(pages, [])
 
-    async def _read(self, job_ids: Iterable[bytes], records: list[JobRecord]) -> tuple[str, ...]:
-        """Add the account's jobs among some to `records`; the ids of those that are its jobs no longer."""
+    async def _read(self, job_ids: Iterable[bytes], records: list[JobRecord], block: int) -> tuple[str, ...]:
+        """Add the account's jobs among some to `records`; the ids of those that are its jobs no longer.
+
+        A job that is not there is looked for again at a later block than this one, before it is given up.
+        """
         asked = sorted(job_ids)
         gone = []
         for job_id, record in zip(asked, await self._market.get_jobs(asked) if asked else [], strict=True):
             if record is not None and record.customer.lower() == self._market.account.lower():
                 records.append(record)
+                self._missing.pop(job_id, None)
                 continue
+            if record is None and job_id in self._mine and self._missing.setdefault(job_id, block) == block:
+                # A node behind its peers knows less than they.
+                continue
+            self._missing.pop(job_id, None)
             if self._mine.pop(job_id, None) is not None:
                 gone.append(to_hex(job_id))
             if record is not None:
@@ -163,7 +174,7 @@ class AccountWatch:
             if record.status is JobStatus.RUNNING and record.job_id not in self._minutes
         ]
         newest = sorted(unpriced, key=lambda record: record.job_id)[-_PRICES_A_LOOK:]
-        limit = asyncio.Semaphore(_READS_AT_ONCE)
+        limit = asyncio.Semaphore(READS_AT_ONCE)
 
         async def read(record: JobRecord) -> None:
             async with limit:

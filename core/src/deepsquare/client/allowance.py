@@ -10,6 +10,7 @@ one allowance that is large enough.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -22,11 +23,13 @@ from deepsquare.chain.transactions import Sent, is_refusal
 from deepsquare.chain.types import UNLIMITED
 from deepsquare.client.funding import FundingError
 from deepsquare.credits import from_wei, to_wei
-from deepsquare.errors import TransactionError
+from deepsquare.errors import ConnectionFailedError, TransactionError
 
 if TYPE_CHECKING:
     from deepsquare.chain.market import Market
     from deepsquare.client.journal import Journal
+
+_LOOKS = 20
 
 EnsureAllowance: TypeAlias = Literal["never", "exact"] | Decimal | int | str
 """Whether a purchase may raise the allowance: "never", "exact" (to what it needs), or up to an amount of credits."""
@@ -63,6 +66,8 @@ class Allowance:
         """Let the market take up to `amount` wei from now on; it replaces the allowance of before."""
         async with self._alone():
             await self._market.approve(amount)
+            # Its nonce is above theirs.
+            self._journal.forget_raises(*self._owner)
 
     async def raise_by(self, amount: int) -> None:
         """Let the market take `amount` wei more than it may take at this moment.
@@ -103,26 +108,41 @@ class Allowance:
                 "there can be"
             )
         try:
-            await self._market.increase_allowance(
+            receipt = await self._market.increase_allowance(
                 amount, before_send=lambda sent: self._journal.signed_raise(*self._owner, sent.hash, sent.raw)
             )
         except TransactionError as error:
             if is_refusal(error):
                 self._journal.forget_raises(*self._owner)
             raise
-        self._journal.forget_raises(*self._owner)
+        self._journal.carried_out_raises(*self._owner, int(receipt["blockNumber"], 16))
 
     async def _settle(self) -> None:
-        """Learn what became of raises whose answer was lost: one that is still to come would add to the next."""
+        """Learn what became of earlier raises: one that is still to come, or that the node has not seen, would add to the next."""
         for entry in self._journal.open_raises(*self._owner):
-            assert entry.transaction_hash is not None
-            assert entry.raw_transaction is not None
+            if entry.block is not None:
+                await self._seen(entry.block)
+                continue
+            sent = Sent(bytes.fromhex(entry.transaction_hash[2:]), entry.raw_transaction)
+            if await self._market.is_decided(sent):
+                # Carried out or not, what the allowance is now has it in it.
+                continue
             try:
-                await self._market.settle(Sent(bytes.fromhex(entry.transaction_hash[2:]), entry.raw_transaction))
+                await self._market.settle(sent)
             except TransactionError as error:
                 if not is_refusal(error):
                     raise
         self._journal.forget_raises(*self._owner)
+
+    async def _seen(self, block: int) -> None:
+        """Wait for a node that is behind its peers."""
+        for _ in range(_LOOKS):
+            if await self._market.block_number() >= block:
+                return
+            await asyncio.sleep(1)
+        raise ConnectionFailedError(
+            f"the node has not seen block {block}, in which the allowance was raised: try again later, or ask another"
+        )
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:

@@ -97,25 +97,24 @@ def _market_checks(market: Market, account: str) -> list[tuple[str, Callable[[],
 async def _clocks(context: Context, head: Head | None) -> str:
     """Whether this machine's clock is that of the grid's services, which refuse what was signed at another time."""
     here = time.time()
-    # A chain without a new block for long says nothing of the time; one ahead of us does.
-    ahead = max(head.timestamp - here, 0.0) if head is not None else 0.0
     try:
         said = parsedate_to_datetime((await _health(context)).headers["date"]).timestamp()
     except (ConnectionFailedError, KeyError, ValueError):
-        if head is None:
-            raise ConnectionFailedError("neither the chain nor the sbatch API tells the time") from None
-    else:
-        # Whole seconds, and the time on the way.
-        off = here - said
-        if abs(off) > _CLOCK_SECONDS:
-            raise ConfigError(
-                f"this machine's clock is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the sbatch API's, and beyond "
-                f"{FRESH_SECONDS} s it refuses what you sign. Let the machine keep the time by NTP: timedatectl set-ntp true"
-            )
-    if ahead > _CLOCK_SECONDS:
+        said = None
+    if said is not None and abs(here - said) > _CLOCK_SECONDS:
         raise ConfigError(
-            f"the chain's clock is {ahead:.0f} s ahead of this machine's, so that times of jobs are shown wrong. Let the machine "
-            "keep the time by NTP: timedatectl set-ntp true. A local chain may have been set ahead by hand"
+            f"this machine's clock is {abs(here - said):.0f} s {'ahead of' if here > said else 'behind'} the sbatch API's, and "
+            f"beyond {FRESH_SECONDS} s it refuses what you sign. Let the machine keep the time by NTP: timedatectl set-ntp true"
+        )
+    # A chain without a new block for long says nothing of the time; one ahead of us does.
+    if head is not None and head.timestamp - here > _CLOCK_SECONDS:
+        raise ConfigError(
+            f"the chain's clock is {head.timestamp - here:.0f} s ahead of this machine's, so that times of jobs are shown wrong. "
+            "Let the machine keep the time by NTP: timedatectl set-ntp true. A local chain may have been set ahead by hand"
+        )
+    if said is None and (head is None or here - head.timestamp > _CLOCK_SECONDS):
+        raise ConnectionFailedError(
+            "nobody tells the time: the sbatch API can't be asked, and the chain has no new block"
         )
     return f"agree within {_CLOCK_SECONDS:.0f} s"
 
@@ -127,7 +126,7 @@ async def _health(context: Context) -> httpx.Response:
             return await http.get(url.copy_with(path="/health"))
     except httpx.HTTPError as error:
         raise ConnectionFailedError(
-            f"{url.host}:{url.port} can't be reached ({type(error).__name__}). On a grid of your own: deepsquare grid status"
+            f"{url.netloc.decode()} can't be reached ({type(error).__name__}). On a grid of your own: deepsquare grid status"
         ) from None
 
 
@@ -136,9 +135,9 @@ async def _sbatch_api(context: Context) -> str:
     answer = await _health(context)
     if answer.status_code != httpx.codes.OK:
         raise ConnectionFailedError(
-            f"{url.host}:{url.port} answers {answer.status_code}, so it isn't well, or no sbatch API"
+            f"{url.netloc.decode()} answers {answer.status_code}, so it isn't well, or no sbatch API"
         )
-    return f"{url.host}:{url.port} answers"
+    return f"{url.netloc.decode()} answers"
 
 
 async def _logger(context: Context) -> str:

@@ -515,7 +515,13 @@ class Client:
         """
         if name is None and not labels:
             raise ValueError("give a name or labels to find jobs by; jobs() lists all")
-        return await self.jobs(self._journal.job_ids(self._grid(), self.account, name=name, labels=labels))
+        found = self._journal.job_ids(self._grid(), self.account, name=name, labels=labels)
+        ids = [parse_job_id(job_id) for job_id in found]
+        records = await self.purchases.reinstate(ids, await self.market.get_jobs(ids))
+        for job_id, record in zip(found, records, strict=True):
+            if record is None:
+                _log.warning("the chain has lost the job %s for good: it is left out", job_id)
+        return [JobInfo.of(record) for record in records if record is not None]
 
     def labels(self) -> dict[str, dict[str, str]]:
         """The labels that this machine gave to its submissions, by `JobInfo.location_hash`."""

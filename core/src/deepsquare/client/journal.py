@@ -97,15 +97,22 @@ _CHANGES = (
             raw_transaction BLOB NOT NULL
         ) STRICT""",
         "ALTER TABLE submissions ADD COLUMN name TEXT",  # the public one, on chain
-        # Of many purchases that one transaction makes, each would have its bytes. (Those of before still do.)
-        "CREATE TABLE transactions (transaction_hash TEXT PRIMARY KEY, raw BLOB NOT NULL) STRICT, WITHOUT ROWID",
-        """CREATE TABLE job_names (               -- of the customer's jobs on chain; a job keeps its name
+    ),
+    (
+        # Of many purchases that one transaction makes, each would have its bytes.
+        "CREATE TABLE IF NOT EXISTS transactions (transaction_hash TEXT PRIMARY KEY, raw BLOB NOT NULL) STRICT, WITHOUT ROWID",
+        "DROP TABLE IF EXISTS job_names",
+        """CREATE TABLE job_names (               -- of the customer's jobs on chain, in their order; a job keeps its name
             context TEXT NOT NULL,
             customer TEXT NOT NULL,
+            position INTEGER NOT NULL,
             job_id TEXT NOT NULL,
             name BLOB NOT NULL,
-            PRIMARY KEY (context, customer, job_id)
+            seen_at INTEGER NOT NULL,         -- the block in which it was seen first
+            PRIMARY KEY (context, customer, position)
         ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX jobs_of_name ON job_names (context, customer, name)",
+        "ALTER TABLE raises ADD COLUMN block INTEGER",  # in which it was carried out
     ),
 )
 
@@ -127,9 +134,17 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenTransaction:
-    """A top-up, or a raise of the allowance, of which nobody knows yet whether it was carried out; without a transaction it was
-    never sent."""
+class OpenRaise:
+    """A raise of the allowance: nobody knows whether it was carried out, or since which block."""
+
+    transaction_hash: str
+    raw_transaction: bytes
+    block: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTopUp:
+    """A top-up of which nobody knows yet whether it was carried out; without a transaction it was never sent."""
 
     number: int
     transaction_hash: str | None
@@ -145,6 +160,7 @@ class Journal:
         Raises:
             ConfigError: it can't be opened.
         """
+        self._path = path
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             make_private(path)
@@ -157,6 +173,11 @@ class Journal:
     def _prepare(self) -> None:
         if self._version() == len(_CHANGES):
             return
+        if self._version() > len(_CHANGES):
+            raise ConfigError(
+                f"the journal {self._path} was written by a newer version of deepsquare, which may have bought what this one would "
+                "buy again: upgrade this one"
+            )
         # Of many processes that start at once, one changes it.
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -222,13 +243,14 @@ class Journal:
 
     def signed(self, location_hashes: Sequence[str], transaction_hash: bytes, raw: bytes) -> None:
         """Note the transaction that is about to be sent, of one or more purchases."""
+        name, alone = "0x" + transaction_hash.hex(), len(location_hashes) == 1
         with self.transaction() as db:
-            name = "0x" + transaction_hash.hex()
-            db.execute("INSERT OR IGNORE INTO transactions VALUES (?, ?)", (name, raw))
+            if not alone:
+                db.execute("INSERT OR IGNORE INTO transactions VALUES (?, ?)", (name, raw))
             db.execute(
-                "UPDATE submissions SET transaction_hash = ?, raw_transaction = NULL "
+                "UPDATE submissions SET transaction_hash = ?, raw_transaction = ? "
                 "WHERE location_hash IN (SELECT value FROM json_each(?))",
-                (name, json.dumps(list(location_hashes))),
+                (name, raw if alone else None, json.dumps(list(location_hashes))),
             )
 
     def bought(self, jobs: Mapping[str, str]) -> None:
@@ -352,14 +374,14 @@ class Journal:
             db.execute("DELETE FROM top_ups WHERE number = ?", (number,))
             db.execute("DELETE FROM budget_charges WHERE top_up = ?", (number,))
 
-    def open_top_ups(self, context: str, customer: str, job_id: str) -> list[OpenTransaction]:
+    def open_top_ups(self, context: str, customer: str, job_id: str) -> list[OpenTopUp]:
         """The top-ups of a job whose end is not known, oldest first."""
         rows = self._db.execute(
             "SELECT number, transaction_hash, raw_transaction FROM top_ups "
             "WHERE context = ? AND customer = ? AND job_id = ? AND NOT carried_out ORDER BY number",
             (context, customer, job_id),
         )
-        return [OpenTransaction(*row) for row in rows]
+        return [OpenTopUp(*row) for row in rows]
 
     def topped_up(self, context: str, customer: str, job_id: str) -> int:
         """The wei that automatic top-ups of this machine have added to a job."""
@@ -386,31 +408,56 @@ class Journal:
             (context, customer, "0x" + transaction_hash.hex(), raw),
         )
 
+    def carried_out_raises(self, context: str, customer: str, block: int) -> None:
+        """Note that all raises are decided by this block."""
+        self._db.execute("UPDATE raises SET block = ? WHERE context = ? AND customer = ?", (block, context, customer))
+
     def forget_raises(self, context: str, customer: str) -> None:
         """Note that it is known of all raises what became of them."""
         self._db.execute("DELETE FROM raises WHERE context = ? AND customer = ?", (context, customer))
 
-    def open_raises(self, context: str, customer: str) -> list[OpenTransaction]:
-        """The raises whose end is not known, oldest first."""
+    def open_raises(self, context: str, customer: str) -> list[OpenRaise]:
+        """The raises whose end is not known, or was not seen by whoever reads next; oldest first."""
         rows = self._db.execute(
-            "SELECT number, transaction_hash, raw_transaction FROM raises WHERE context = ? AND customer = ? ORDER BY number",
+            "SELECT transaction_hash, raw_transaction, block FROM raises WHERE context = ? AND customer = ? ORDER BY number",
             (context, customer),
         )
-        return [OpenTransaction(*row) for row in rows]
+        return [OpenRaise(*row) for row in rows]
 
     # ------------------------------------------------------------------ names on chain
 
-    def keep_names(self, context: str, customer: str, names: Mapping[str, bytes]) -> None:
-        """Note the names that jobs, by their ids, have on chain."""
-        self._db.executemany(
-            "INSERT OR REPLACE INTO job_names VALUES (?, ?, ?, ?)",
-            [(context, customer, job_id, name) for job_id, name in names.items()],
-        )
+    def settled_names(self, context: str, customer: str, block: int) -> tuple[int, str | None]:
+        """How many of the customer's jobs, from the first on, were seen at a block or before it; and the id of the last of them."""
+        row = self._db.execute(
+            "SELECT position, job_id FROM job_names WHERE context = ? AND customer = ? AND seen_at <= ? AND position < "
+            "(SELECT ifnull(min(position), 9e18) FROM job_names WHERE context = ? AND customer = ? AND seen_at > ?) "
+            "ORDER BY position DESC LIMIT 1",
+            (context, customer, block, context, customer, block),
+        ).fetchone()
+        return (0, None) if row is None else (row[0] + 1, row[1])
 
-    def names(self, context: str, customer: str) -> dict[str, bytes]:
-        """The names of the customer's jobs on chain that were noted, by their ids."""
-        return dict(
-            self._db.execute(
-                "SELECT job_id, name FROM job_names WHERE context = ? AND customer = ?", (context, customer)
+    def keep_names(self, context: str, customer: str, first: int, names: Sequence[tuple[str, bytes, int]]) -> None:
+        """Note all the customer's jobs from a position on: the id, the name, and the block at which it was seen so."""
+        with self.transaction() as db:
+            db.execute(
+                "DELETE FROM job_names WHERE context = ? AND customer = ? AND position >= ?",
+                (context, customer, first + len(names)),
             )
-        )
+            db.executemany(
+                "INSERT INTO job_names VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+                "seen_at = iif(job_id = excluded.job_id AND name = excluded.name, min(seen_at, excluded.seen_at), "
+                "excluded.seen_at), job_id = excluded.job_id, name = excluded.name",
+                [(context, customer, first + at, *seen) for at, seen in enumerate(names)],
+            )
+
+    def forget_names(self, context: str, customer: str) -> None:
+        """Forget what was noted of the customer's jobs."""
+        self._db.execute("DELETE FROM job_names WHERE context = ? AND customer = ?", (context, customer))
+
+    def job_named(self, context: str, customer: str, name: bytes) -> str | None:
+        """The id of the customer's newest job of a name, among those that were noted."""
+        row = self._db.execute(
+            "SELECT job_id FROM job_names WHERE context = ? AND customer = ? AND name = ? ORDER BY position DESC LIMIT 1",
+            (context, customer, name),
+        ).fetchone()
+        return None if row is None else row[0]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from eth_utils import keccak, to_checksum_address
 
-from deepsquare.chain.registered import BLOCKS_A_CALL
+from deepsquare.chain.contracts import BLOCKS_A_CALL
 from deepsquare.chain.rpc import request
 from deepsquare.chain.types import JobStatus
 

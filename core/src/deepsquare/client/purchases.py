@@ -25,7 +25,7 @@ from deepsquare.chain.batches import pages_of_requests
 from deepsquare.chain.errors import ContractError
 from deepsquare.chain.transactions import NonceTakenError, Sent, is_refusal
 from deepsquare.chain.types import JobDefinition, JobRecord, JobRequest, JobStatus, parse_job_id, to_hex
-from deepsquare.client.text import sanitize
+from deepsquare.client.names import Names
 from deepsquare.errors import KeyUsedError, PurchaseUnknownError, TransactionError
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 # How long the answer to a purchase is looked for, and among how many of the customer's jobs.
 SETTLE_SECONDS = 60.0
 _NEWEST_JOBS = 100
-# More of a customer's jobs than the blocks hold that a chain takes back.
-_UNSETTLED_JOBS = 32
 # Where the market sells one at a time.
 _BUYS_AT_ONCE = 16
 
@@ -96,6 +94,7 @@ class Purchases:
         """`context` is the grid's name in the journal."""
         self._market, self._wallet, self._journal = market, wallet, journal
         self._context, self._lock_folder = context, lock_folder
+        self._names = Names(market, journal, context=context, customer=wallet.address)
         self._secret: bytes | None = None
 
     # ------------------------------------------------------------------ keys
@@ -198,31 +197,13 @@ class Purchases:
 
     async def _tagged(self, key: str, generation: int, found: JobRecord | None) -> tuple[JobRecord | None, int]:
         """As `_last`, on contracts of version 1.2: there a job without a name of its own has its key's tag for a name."""
-        named = await self._jobs_by_name()
+        await self._names.refresh()
         while True:
             number = generation if found is None else generation + 1
-            job_id = named.get(self.tag(key, number))
-            if job_id is None:
-                return found, generation
-            record = await self._market.get_job(job_id)
+            record = await self._names.find(self.tag(key, number))
             if record is None:
-                raise PurchaseUnknownError("", f"the node does not know the job {to_hex(job_id)} yet")
+                return found, generation
             found, generation = record, number
-
-    async def _jobs_by_name(self) -> dict[bytes, bytes]:
-        """The ids of the customer's jobs by their names on chain; each is read once, and noted for all processes.
-
-        The newest are read each time: where a chain takes blocks back, others may get their ids.
-        """
-        owner = f"{self._context} {await self._market.first_block()}", self._wallet.address
-        ids = await self._market.job_ids_of(self._wallet.address)
-        known = self._journal.names(*owner)
-        settled = {to_hex(job_id) for job_id in ids[:-_UNSETTLED_JOBS]}
-        names = {job_id: name for job_id, name in known.items() if job_id in settled}
-        records = await self._market.get_jobs([job_id for job_id in ids if to_hex(job_id) not in names])
-        read = {to_hex(record.job_id): record.job_name for record in records if record is not None}
-        self._journal.keep_names(*owner, {job_id: name for job_id, name in read.items() if job_id in settled})
-        return {name: parse_job_id(job_id) for job_id, name in (names | read).items()}
 
     def tag(self, key: str, generation: int) -> bytes:
         """The public name by which a job of a key is known again on contracts that take no keys."""
@@ -337,7 +318,7 @@ class Purchases:
             customer=self._wallet.address,
             labels=purchase.labels,
             locked=purchase.locked,
-            name=sanitize(purchase.job_name.rstrip(b"\0")),
+            name=purchase.job_name.rstrip(b"\0").decode(),
             key=None if purpose is None else purpose.key,
             generation=None if purpose is None else purpose.generation,
             digest=None if purpose is None else purpose.digest,

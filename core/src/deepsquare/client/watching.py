@@ -8,10 +8,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from deepsquare.chain.watch import JobWatch
+from deepsquare.errors import ConfigError
 
 if TYPE_CHECKING:
     from deepsquare.chain.market import Market
     from deepsquare.client.subscriber import Subscriber
+
+
+_CLOSED = "the client is closed: what it watched, another one can go on watching"
 
 
 class Watcher:
@@ -23,6 +27,7 @@ class Watcher:
         self._subscribers: set[Subscriber] = set()
         self._task: asyncio.Task[None] | None = None
         self._begun: asyncio.Future[None]
+        self._is_closed = False
 
     @contextmanager
     def tells(self, subscriber: Subscriber) -> Iterator[None]:
@@ -41,8 +46,11 @@ class Watcher:
         """Watch from now on, unless it does: its cursor is set before anybody reads a state that may change behind it.
 
         Raises:
+            ConfigError: the client is closed.
             DeepSquareError: the node can't be asked, after the retries.
         """
+        if self._is_closed:
+            raise ConfigError(_CLOSED)
         if self._task is None or self._task.done():
             # Made before anything is awaited: of two watches at once, one makes it.
             self._begun = asyncio.get_running_loop().create_future()
@@ -51,13 +59,16 @@ class Watcher:
 
     async def close(self) -> None:
         """Watch no longer."""
+        self._is_closed = True
         if self._task is None:
             return
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
         # Nobody may wait for a watcher that was ended before it began.
-        self._begun.cancel()
+        if not self._begun.done():
+            self._begun.set_exception(ConfigError(_CLOSED))
+            self._begun.exception()
 
     async def _dispatch(self, begun: asyncio.Future[None]) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -67,10 +68,16 @@ class Asking(Dialog):
         line.set_class(wrong, "trouble")
         line.update(text)
 
-    async def _carry_out(self, work: Awaitable[None], meanwhile: str) -> None:
-        """Carry it out; closing the dialog meanwhile does not stop it."""
+    def _carry_out(self, work: Callable[[], Awaitable[None]], meanwhile: str) -> None:
+        """Carry it out, once; closing the dialog meanwhile does not stop it."""
+        if self.busy:
+            return
+        # Before the next key is heard: two that come at once are one.
         self.busy = True
         self._say(meanwhile)
+        self.app.run_worker(self._finish(work()))
+
+    async def _finish(self, work: Awaitable[None]) -> None:
         try:
             await work
         except (*FAILURES, ValueError) as error:
@@ -102,8 +109,7 @@ class CancelDialog(Asking):
 
     def action_yes(self) -> None:
         """Cancel it."""
-        if not self.busy:
-            self.app.run_worker(self._carry_out(self._cancel(), "asking for its end ..."))
+        self._carry_out(self._cancel, "asking for its end ...")
 
 
 class TopUpDialog(Asking):
@@ -153,7 +159,7 @@ class TopUpDialog(Asking):
         except ValueError as error:
             self._say(one_line(str(error)), wrong=True)
             return
-        self.app.run_worker(self._carry_out(self._top_up(time, credits), "locking them ..."))
+        self._carry_out(partial(self._top_up, time, credits), "locking them ...")
 
 
 def parse_amount(text: str) -> tuple[timedelta | None, Decimal | None]:

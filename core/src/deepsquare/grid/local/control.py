@@ -6,11 +6,12 @@ import asyncio
 import json
 import os
 import pwd
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from deepsquare.grid.local.processes import recorded, wait_for_end
 # The chain id of DeepSquare's public test network, which its clients expect.
 CHAIN_ID = 179188
 _PREFERRED_PORTS = Ports(chain=8545, sbatch_api=4480, logger=4481)
+_FIRST_PORT, _PORTS = 10_000, 10_000
 _STOP_SECONDS = 60.0
 _NAME_CONF = ". Where a login finds Slurm by SLURM_CONF, name that file of the host's with --slurm-conf"
 _ANSWER_SECONDS = 3.0
@@ -297,7 +299,7 @@ def _configure(settings: Settings, config: GridConfig | None, report: Report) ->
         config.cluster = config.slurm_conf = config.ssh = None
     for name, port in config.ports.model_dump().items():
         if not _is_free(port):
-            setattr(config.ports, name, _free_port())
+            setattr(config.ports, name, _free_port(list(config.ports.model_dump().values())))
             report(
                 f"port {port} is taken by another program: {name.replace('_', ' ')} gets {getattr(config.ports, name)}"
             )
@@ -429,7 +431,11 @@ def _ports(state: Path) -> Ports:
     """The usual ports for the usual grid; another one beside it must not take them away."""
     if state == default_state():
         return _PREFERRED_PORTS.model_copy()
-    return Ports(chain=_free_port(), sbatch_api=_free_port(), logger=_free_port())
+    chosen: list[int] = []
+    for _ in range(3):
+        chosen.append(_free_port(chosen))
+    chain, sbatch_api, logger = chosen
+    return Ports(chain=chain, sbatch_api=sbatch_api, logger=logger)
 
 
 def _is_free(port: int) -> bool:
@@ -442,10 +448,15 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _free_port(chosen: Collection[int]) -> int:
+    """A port that nobody has, and not one of those chosen before.
+
+    It is none of those that the system gives to connections as they come: until a service listens, one could have it.
+    """
+    while True:
+        port = _FIRST_PORT + secrets.randbelow(_PORTS)
+        if port not in chosen and _is_free(port):
+            return port
 
 
 def _start_daemon(config: GridConfig, without: Iterable[str], report: Report) -> None:

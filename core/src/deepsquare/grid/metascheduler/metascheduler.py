@@ -10,9 +10,9 @@ from collections import Counter
 
 from eth_utils import to_checksum_address
 
+from deepsquare.chain.contracts import BLOCKS_A_CALL
 from deepsquare.chain.errors import ContractError
 from deepsquare.chain.market import Assignment, Market
-from deepsquare.chain.registered import BLOCKS_A_CALL
 from deepsquare.chain.types import JobRecord, JobStatus, Provider, to_hex
 from deepsquare.chain.watch import JobWatch
 from deepsquare.errors import DeepSquareError

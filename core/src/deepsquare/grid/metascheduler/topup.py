@@ -11,6 +11,7 @@ from typing import Any
 
 from eth_utils import to_checksum_address
 
+from deepsquare.chain.contracts import BLOCKS_A_CALL
 from deepsquare.chain.errors import (
     ContractError,
     DelegateCapReached,
@@ -23,7 +24,6 @@ from deepsquare.chain.errors import (
     RunningScheduledStatusOnly,
 )
 from deepsquare.chain.market import Market
-from deepsquare.chain.registered import BLOCKS_A_CALL
 from deepsquare.chain.types import JobRecord, JobStatus, to_hex
 from deepsquare.errors import DeepSquareError
 
