@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from deepsquare.chain.market import Market
+from deepsquare.chain.transactions import Sent, UnminedError
 from deepsquare.chain.types import JobReport, JobStatus, parse_job_id
 from deepsquare.cli import app as cli
 from deepsquare.client import budget as module
@@ -162,6 +165,33 @@ async def test_a_purchase_whose_answer_was_lost_is_found_on_chain(
     await job.cancel()
     assert await client.spent("night") == 5
     monkeypatch.setattr(module, "_UNANSWERED_SECONDS", -1)
+    assert await client.spent("night") == 0
+
+
+async def test_a_purchase_that_never_will_be_is_let_go(
+    parties: Parties, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = client.market.request_job
+
+    async def never_sent(*arguments: Any, before_send: Callable[[Sent], None], **options: Any) -> None:
+        def stop(sent: Sent) -> None:
+            before_send(sent)
+            raise UnminedError("killed")
+
+        await real(*arguments, before_send=stop, **options)
+
+    async def unknown(*_: object) -> None:
+        raise UnminedError("in no block")
+
+    monkeypatch.setattr(client.market, "request_job", never_sent)
+    monkeypatch.setattr("deepsquare.client.purchases.SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr(Market, "settle", unknown)
+    with pytest.raises(PurchaseUnknownError):
+        await buy(client, 5)
+    monkeypatch.setattr(module, "_UNANSWERED_SECONDS", -1)
+    # Somebody may send it yet.
+    assert await client.spent("night") == 5
+    await parties.customer.transfer(parties.admin.account, 1)
     assert await client.spent("night") == 0
 
 

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -256,19 +256,35 @@ class Budgets:
         return dict(rows)
 
     async def _find(self, missing: dict[str, int]) -> None:
-        """Look among the customer's newest jobs for purchases that were never answered."""
+        """Look among the customer's jobs for purchases that were never answered; those that never will be carried out are let go.
+
+        Most are among the newest. For those that are not, all are looked through, once: whose transaction is decided, and that
+        are not there, were not bought.
+        """
+        # Before anything is looked at: what is decided by now is there to be seen.
+        decided = await self._decided(missing)
         found: list[tuple[str, int]] = []
-        seen = 0
+        left, seen = dict(missing), 0
+        lost: list[int] = []
         async for page in self._market.pages_of(self._owner[1]):
             for record in page:
-                number = missing.get(record.definition.batch_location_hash)
+                number = left.pop(record.definition.batch_location_hash, None)
                 if number is not None:
                     found.append((to_hex(record.job_id), number))
             seen += len(page)
-            if seen >= _NEWEST_JOBS or len(found) == len(missing):
+            if not left or (seen >= _NEWEST_JOBS and not decided & left.keys()):
                 break
+        else:
+            lost = [number for location, number in left.items() if location in decided]
         with self._journal.transaction() as db:
             db.executemany("UPDATE budget_charges SET job_id = ? WHERE number = ?", found)
+            db.executemany("DELETE FROM budget_charges WHERE number = ?", [(number,) for number in lost])
+
+    async def _decided(self, locations: Iterable[str]) -> set[str]:
+        """Those of some purchases whose transactions are carried out, or never will be."""
+        sent = self._journal.sent(list(locations))
+        answers = await asyncio.gather(*map(self._market.is_decided, sent.values()))
+        return {location for location, is_decided in zip(sent, answers, strict=True) if is_decided}
 
     async def _stop(self, scope: str) -> int:
         """Ask for the end of the scope's running jobs, and say how many there were."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from deepsquare.chain.transactions import Sent
 from deepsquare.errors import ConfigError
 from deepsquare.files import make_private
 
@@ -299,6 +300,15 @@ class Journal:
             )
             found |= {row[0]: Entry(*row[1:]) for row in rows}
         return found
+
+    def sent(self, location_hashes: Sequence[str]) -> dict[str, Sent]:
+        """The transactions that were signed for some purchases, by their location hashes."""
+        rows = self._db.execute(
+            f"SELECT location_hash, transaction_hash, {_RAW} FROM {_SUBMISSIONS} "  # noqa: S608
+            "WHERE location_hash IN (SELECT value FROM json_each(?)) AND transaction_hash IS NOT NULL",
+            (json.dumps(list(location_hashes)),),
+        )
+        return {location: Sent(bytes.fromhex(name[2:]), raw) for location, name, raw in rows}
 
     def deliver(self, context: str, customer: str, job_id: str) -> None:
         """Note that the result of a job has reached who asked for it."""
