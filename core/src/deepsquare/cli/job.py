@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from deepsquare.cli.app import EXIT_NOT_FINISHED, EXIT_WRONG_USE, checked, fail, parse_labels
+from deepsquare.cli.app import EXIT_WRONG_USE, checked, fail, parse_labels
 from deepsquare.cli.show import Json, for_people, job_json, print_json, print_table
+from deepsquare.cli.watch import check_id, follow, verdict, watch
 from deepsquare.credits import to_wei
 from deepsquare.errors import DeepSquareError
 
 if TYPE_CHECKING:
-    from deepsquare.client.client import Client, Job
     from deepsquare.client.job import JobInfo
     from deepsquare.workflow import Problem
 
@@ -41,12 +41,6 @@ def duration(text: str, field: str = "--time-limit") -> timedelta:
     return timedelta(hours=hours, minutes=minutes, seconds=seconds)
 
 
-def _check_id(text: str) -> None:
-    from deepsquare.chain.types import parse_job_id
-
-    parse_job_id(text)
-
-
 def _check_policy(text: str) -> None:
     if text not in ("never", "exact"):
         to_wei(text, field="--ensure-allowance")
@@ -61,7 +55,7 @@ JobId = Annotated[
     typer.Argument(
         metavar="ID",
         help="A job's id (0x...) or number, as `deepsquare job list` prints it.",
-        callback=checked(_check_id),
+        callback=checked(check_id),
     ),
 ]
 
@@ -236,10 +230,10 @@ def submit(
                 print(f"job {short_id(job.id)} {how}, {job.locked:f} credits locked", flush=True)
                 if workflow.enable_logging is False:
                     print("this job writes no log (enableLogging: false)", flush=True)
-            info = await _watch(client, job, quiet=as_json)
+            info = await follow(client, job, quiet=as_json)
             if as_json:
                 print_json(job_json(info, labels))
-            return _verdict(info, quiet=as_json)
+            return verdict(info, quiet=as_json)
 
     raise typer.Exit(asyncio.run(work()))
 
@@ -250,47 +244,6 @@ def _problem(text: str) -> Problem:
 
     found = _PLACE.match(text)
     return Problem(found[1], text[found.end() :], "") if found else Problem("", text, "")
-
-
-async def _watch(client: Client, job: Job, *, quiet: bool) -> JobInfo:
-    """Print state changes and output lines as they come; how the job stands at its end."""
-    from deepsquare.chain.types import JobStatus
-    from deepsquare.client.text import sanitize
-
-    begun = asyncio.Event()
-
-    async def print_output() -> None:
-        # A line can be here before the news that the job runs; read the other way round, it would seem to come from nowhere.
-        await begun.wait()
-        async for line in job.logs():
-            if not quiet:
-                print(sanitize(line.data), flush=True)
-
-    output = asyncio.create_task(print_output())
-    last = None
-    try:
-        async for info in client.watch([job.id]):
-            last = info
-            if not quiet and info.status.is_hot:
-                provider = f" on {info.provider}" if info.provider else ""
-                print(f"[{info.status.name}{provider}]", flush=True)
-            if info.status >= JobStatus.RUNNING:
-                begun.set()
-        await output
-    finally:
-        output.cancel()
-        await asyncio.gather(output, return_exceptions=True)
-    assert last is not None
-    return last
-
-
-def _verdict(info: JobInfo, *, quiet: bool) -> int:
-    from deepsquare.chain.types import JobStatus
-
-    if not quiet:
-        reason = f": {info.error}" if info.error else ""
-        print(f"[{info.status.name}{reason}] billed {info.billed:f}, refunded {info.refunded:f} credits")
-    return 0 if info.status is JobStatus.FINISHED else EXIT_NOT_FINISHED
 
 
 @app.command("list")
@@ -415,7 +368,7 @@ def result(
 
 @app.command()
 def cancel(
-    job_ids: Annotated[list[str], typer.Argument(metavar="ID", help="Jobs to end.", callback=checked(_check_id))],
+    job_ids: Annotated[list[str], typer.Argument(metavar="ID", help="Jobs to end.", callback=checked(check_id))],
 ) -> None:
     """Ask for the end of jobs; what they did not use comes back.
 
@@ -428,6 +381,9 @@ def cancel(
         client.cancel(ids)
         for info in client.jobs(ids):
             print(f"{info.id} {info.status.name}{' (cancelling)' if info.status.is_hot else ''}")
+
+
+app.command()(watch)
 
 
 @app.command("top-up")
