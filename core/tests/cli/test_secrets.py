@@ -185,7 +185,7 @@ async def test_no_secret_is_anywhere(
         ),
         machine.run("wallet", "import", "bad", *options, text=old_password + "x", succeeds=False),
         machine.run("wallet", "create", "main", succeeds=False),
-        machine.run("allowance", "show", DEEPSQUARE_WALLET_PASSWORD=machine.password + "x", succeeds=False),
+        machine.run("allowance", "set", "1", DEEPSQUARE_WALLET_PASSWORD=machine.password + "x", succeeds=False),
         machine.run("allowance", "show", DEEPSQUARE_PRIVATE_KEY=key[:-1] + "g", succeeds=False),
     )
 

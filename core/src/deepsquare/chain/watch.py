@@ -101,7 +101,8 @@ class JobWatch:
                     yield News(changed, *told)
                 timeout = _SLOW_POLL_SECONDS if self._subscribed else _POLL_SECONDS
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), timeout)
+                    async with asyncio.timeout(timeout):
+                        await self._wake.wait()
                 self._wake.clear()
         finally:
             tasks = [task for task in (listener, look) if task is not None]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # A price takes a call for each job that has begun; those of many at once are spread over some looks.
 _PRICES_A_LOOK = 50
+_SECOND_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ class Listener(Subscriber):
     async def wait(self, seconds: float) -> News | None:
         """The latest news; None when there are none for so long."""
         try:
-            await asyncio.wait_for(self._event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
         except TimeoutError:
             return None
         self._event.clear()
@@ -92,8 +94,8 @@ class AccountWatch:
         self._mine: dict[bytes, JobRecord] = {}
         self._others: set[bytes] = set()
         self._minutes: dict[bytes, int] = {}
-        self._missing: dict[bytes, int] = {}
-        """Own jobs that the node did not know, with the block of that look."""
+        self._missing: set[bytes] = set()
+        """Own jobs that the node should know, and does not: it is behind its peers."""
 
     async def news(self) -> AsyncGenerator[AccountNews]:
         """Yield how everything stands, and then what changes, for ever.
@@ -122,7 +124,7 @@ class AccountWatch:
                 changed |= {job_id for job_id, record in self._mine.items() if record.status.is_hot}
                 look_at = time.monotonic() + SILENCE_SECONDS
             now = heard.head if heard is not None and heard.head is not None else head
-            changed |= self._missing.keys()
+            changed |= self._missing
             gone = await self._read(changed - {record.job_id for record in records}, records, now.number)
             funds = (latest.balance, latest.allowance) if now == head else await self._funds()
             head = now
@@ -145,24 +147,32 @@ class AccountWatch:
     async def _read(self, job_ids: Iterable[bytes], records: list[JobRecord], block: int) -> tuple[str, ...]:
         """Add the account's jobs among some to `records`; the ids of those that are its jobs no longer.
 
-        A job that is not there is looked for again at a later block than this one, before it is given up.
+        `block` is the latest one.
         """
         asked = sorted(job_ids)
         gone = []
         for job_id, record in zip(asked, await self._market.get_jobs(asked) if asked else [], strict=True):
             if record is not None and record.customer.lower() == self._market.account.lower():
                 records.append(record)
-                self._missing.pop(job_id, None)
+                self._missing.discard(job_id)
                 continue
-            if record is None and job_id in self._mine and self._missing.setdefault(job_id, block) == block:
-                # A node behind its peers knows less than they.
+            if record is None and job_id in self._mine and await self._is_hidden(job_id, block):
+                self._missing.add(job_id)
                 continue
-            self._missing.pop(job_id, None)
+            self._missing.discard(job_id)
             if self._mine.pop(job_id, None) is not None:
                 gone.append(to_hex(job_id))
             if record is not None:
                 self._others.add(job_id)
         return tuple(gone)
+
+    async def _is_hidden(self, job_id: bytes, block: int) -> bool:
+        """Whether a job is one that the node may only not have seen yet."""
+        if block < self._mine[job_id].block_number_state_change:
+            return True
+        # Of several nodes behind one address, another may have said what the latest block is.
+        await asyncio.sleep(_SECOND_LOOK_SECONDS)
+        return await self._market.get_job(job_id) is not None
 
     async def _noted(self, records: Iterable[JobRecord]) -> tuple[AccountJob, ...]:
         """The jobs among some that are not as they were, and those whose price is known by now."""

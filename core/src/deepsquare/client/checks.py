@@ -143,7 +143,8 @@ async def _sbatch_api(context: Context) -> str:
 async def _logger(context: Context) -> str:
     async with open_channel(context.logger_grpc, tls=False) as channel:
         try:
-            await asyncio.wait_for(channel.channel_ready(), _ANSWER_SECONDS)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await channel.channel_ready()
         except TimeoutError:
             raise ConnectionFailedError(
                 f"{context.logger_grpc} can't be reached. On a grid of your own: deepsquare grid status"

@@ -34,7 +34,8 @@ class Subscriber:
     async def next(self, seconds: float = SILENCE_SECONDS) -> set[bytes]:
         """The jobs that changed; after `seconds` of silence all of them."""
         try:
-            await asyncio.wait_for(self._event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
         except TimeoutError:
             return set(self.job_ids)
         self._event.clear()

@@ -70,7 +70,8 @@ async def anvil(state: Path, *, port: int, chain_id: int) -> AsyncIterator[async
         if process.returncode is None:
             process.terminate()
             try:
-                await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await process.wait()
             except TimeoutError:
                 process.kill()
                 await process.wait()

@@ -59,7 +59,8 @@ class MetaScheduler:
                     _log.warning("%s; trying again", error)
                     await asyncio.sleep(1)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), _TICK_SECONDS)
+                    async with asyncio.timeout(_TICK_SECONDS):
+                        await self._wake.wait()
                 self._wake.clear()
                 for task in beside:
                     if task.done():

@@ -115,7 +115,8 @@ class Supervisor:
                     self._hurried_looks -= 1
                     timeout = min(timeout, _HURRIED_SECONDS)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), timeout)
+                    async with asyncio.timeout(timeout):
+                        await self._wake.wait()
                 self._wake.clear()
                 if watcher.done():
                     # Work goes on by the timer, but nobody should have to guess why it is slow.

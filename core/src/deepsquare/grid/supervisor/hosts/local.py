@@ -81,7 +81,8 @@ class LocalHost:
         except OSError as error:
             raise NotSentError(f"{command[0]} can't be started: {error.strerror}") from None
         try:
-            output, errors = await asyncio.wait_for(process.communicate(stdin.encode()), COMMAND_SECONDS)
+            async with asyncio.timeout(COMMAND_SECONDS):
+                output, errors = await process.communicate(stdin.encode())
         except TimeoutError:
             # With all that it has started, which would keep its pipes open, and us waiting.
             with suppress(ProcessLookupError):
