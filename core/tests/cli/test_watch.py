@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -34,8 +35,16 @@ async def test_states_and_output_of_one_until_its_end(
 ) -> None:
     monkeypatch.setenv("DEEPSQUARE_CONTEXT", "grid")
     job = await client.submit(workflow(), credits=5)
+    looked, jobs = threading.Event(), Client.jobs
+
+    async def noting(self: Client, *arguments: Any) -> Any:
+        found = await jobs(self, *arguments)
+        looked.set()
+        return found
+
+    monkeypatch.setattr(Client, "jobs", noting)
     watching = asyncio.create_task(asyncio.to_thread(cli, "job", "watch", job.id))
-    await asyncio.sleep(1)
+    assert await asyncio.to_thread(looked.wait, 60)
     await finish(parties, job.id, JobStatus.FINISHED)
     said = await watching
     assert said.code == 0
