@@ -30,11 +30,11 @@ imported = time.perf_counter() - began
 from deepsquare import contexts
 opening, open_wallet = 0.0, contexts.open_wallet
 
-def timed(context):
+def timed(context, **options):
     global opening
     began = time.perf_counter()
     try:
-        return open_wallet(context)
+        return open_wallet(context, **options)
     finally:
         opening += time.perf_counter() - began
 

@@ -151,6 +151,12 @@ def load(name: str | None = None) -> Context:
             overrides["metascheduler"] = parse_address(overrides["metascheduler"], field="DEEPSQUARE_METASCHEDULER")
         except ValueError as error:
             raise ConfigError(str(error)) from None
+    if "wallet" in overrides:
+        from deepsquare.chain.wallet import keystore_address
+
+        # Another wallet is another account.
+        account = keystore_address(wallet_file(overrides["wallet"]))
+        overrides |= {} if account is None else {"account": account}
     try:
         return Context.model_validate(context.model_dump() | overrides)
     except ValueError:

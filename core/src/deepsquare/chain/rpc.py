@@ -111,6 +111,9 @@ def display_url(url: str) -> str:
     except ValueError:
         # What seems to be a port may be part of a password.
         return "a URL that is not one"
+    if not parts.hostname:
+        # What could be a secret is not repeated.
+        return url if re.fullmatch(r"[\w.-]{1,40}", url) else "a URL that is not one"
     return f"{parts.scheme}://{parts.hostname}{port}"
 
 

@@ -259,13 +259,14 @@ def to_hex(job_id: bytes) -> str:
     return "0x" + job_id.hex()
 
 
-def parse_job_id(text: str) -> bytes:
+def parse_job_id(text: str | int) -> bytes:
     """The 32 bytes of a job id: 0x-hex of any length up to 64 digits, or a decimal number, since ids count up.
 
     Raises:
         ValueError: it is neither.
     """
     try:
+        text = str(text)
         number = int(text, 16) if text[:2].lower() == "0x" else int(text, 10)
         return number.to_bytes(32, "big")
     except (ValueError, OverflowError):

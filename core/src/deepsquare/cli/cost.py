@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deepsquare.cli.app import EXIT_ERROR, EXIT_WRONG_USE, complain, fail
-from deepsquare.cli.show import Json, job_json, print_json, print_table
+from deepsquare.cli.show import Json, job_json, print_json, print_table, title
 
 if TYPE_CHECKING:
     from deepsquare.client.accounting import Check
@@ -79,7 +79,7 @@ def cost(
         from deepsquare.client.client import Client
 
         async with Client(sealed=True) as client:
-            every = await costs.job_costs(client.market, client.account, client.labels())
+            every = await costs.job_costs(client.market, client.account, client.labels(), client.names())
             if by and by != costs.BY_DAY and every:
                 costs.check_label(every, by)
             # A day begins and ends by the local clock.
@@ -119,9 +119,7 @@ def _print_costs(chosen: Sequence[JobCost], groups: Sequence[CostGroup] | None, 
     from deepsquare.tasks import CostRow, format_cost_table
 
     if groups is None:
-        print(
-            format_cost_table([CostRow(" ".join(cost.labels.values()) or cost.info.name, cost.info) for cost in chosen])
-        )
+        print(format_cost_table([CostRow(title(cost.info, cost.labels, cost.name), cost.info) for cost in chosen]))
         return
     if by == BY_DAY:
         print(f"by the day of the purchase, in local time ({datetime.now().astimezone():%Z, UTC%z})")

@@ -45,3 +45,5 @@ def estimate(
         row = [offer.provider + (" *" if offer.counts else ""), f"{offer.cost_per_minute:f}", minutes]
         rows.append(row + ([] if offer.cost is None else [f"{offer.cost:f}"]))
     print_table(header, rows, right=frozenset({1, 2, 3}))
+    if rows:
+        print("* could get the job: --time-limit locks what the dearest of these costs")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from deepsquare.cli.app import EXIT_WRONG_USE, checked, fail, parse_labels
-from deepsquare.cli.show import Json, for_people, job_json, print_json, print_table
+from deepsquare.cli.show import Json, for_people, job_json, print_json, print_table, title
 from deepsquare.cli.watch import check_id, follow, verdict, watch
 from deepsquare.credits import to_wei
 from deepsquare.errors import DeepSquareError
@@ -264,7 +264,7 @@ def list_(
 
     wanted = parse_labels(label or [], "run=nightly")
     with BlockingClient(sealed=True) as client:
-        labels = client.labels()
+        labels, names = client.labels(), client.names()
         infos = client.find_by(name=name, labels=wanted) if name is not None or wanted else client.jobs()
     if as_json:
         print_json([job_json(info, labels.get(info.location_hash, {})) for info in infos])
@@ -275,7 +275,7 @@ def list_(
         rows.append(
             [
                 short_id(info.id),
-                " ".join(mine.values()) or info.name,
+                title(info, mine, names.get(info.location_hash)),
                 info.status.name,
                 f"{info.submitted_at.astimezone():%Y-%m-%d %H:%M:%S}",
                 format_time(_time_run(info)),

@@ -34,6 +34,11 @@ def _encode(value: Any) -> Any:
     raise TypeError(type(value).__name__)
 
 
+def title(info: JobInfo, labels: Mapping[str, str], given: str | None) -> str:
+    """What a customer calls a job: the name that it was given, else its labels, else the name on chain."""
+    return given or " ".join(labels.values()) or info.name
+
+
 def job_json(info: JobInfo, labels: Mapping[str, str]) -> dict[str, Any]:
     """A job as the JSON of the command line; times in ISO 8601, durations in seconds, money in credits."""
     return {

@@ -210,7 +210,7 @@ class AutoTopUps:
         """Say once why a job is not topped up; what is looked at again may change for the better."""
         if (job_id, type(error)) not in self._warned:
             self._warned.add((job_id, type(error)))
-            _log.warning("the job %s is not topped up: %s", hex(int.from_bytes(job_id, "big")), error)
+            _log.warning("%s is not topped up: %s", hex(int.from_bytes(job_id, "big")), error)
 
     def _drop(self, job_id: bytes) -> None:
         self._wanted.pop(job_id, None)

@@ -191,6 +191,10 @@ class BlockingClient:
         """The labels of this machine's submissions, by `JobInfo.location_hash`."""
         return self._client.labels()
 
+    def names(self) -> dict[str, str]:
+        """The public names that this machine gave; see `Client.names`."""
+        return self._client.names()
+
     def watch(self, job_ids: Sequence[str]) -> Iterator[JobInfo]:
         """Yield how each job stands until all are at their end; see `Client.watch`."""
         return self._iterate(self._client.watch(job_ids))

@@ -27,7 +27,7 @@ from deepsquare.client.job import JobInfo
 from deepsquare.client.journal import Journal
 from deepsquare.client.logs import LogLine, LogReader
 from deepsquare.client.many import Buy, submit_together
-from deepsquare.client.orders import Order, Submission, Terms, job_name, look_at
+from deepsquare.client.orders import Order, Submission, Terms, check_kinds, job_name, look_at
 from deepsquare.client.output import Output
 from deepsquare.client.purchases import Purchase, Purchases, Purpose, digest_of
 from deepsquare.client.sbatch import open_http, submit_workflow
@@ -296,12 +296,14 @@ class Client:
         return await self._until_paid(buy_all())
 
     def _order(self, wanted: Submission, policy: Policy) -> Order:
+        check_kinds(wanted)
         if wanted.key == "":
             raise ValueError("key is empty: give the work a name, or leave the key out")
         order = Order(
             wanted.workflow,
             Funding(wanted.time_limit, wanted.credits, wanted.max_price, wanted.margin_percent),
             job_name(wanted.name),
+            wanted.name,
             wanted.labels or {},
             policy,
             look=partial(look_at, self.market, self.account),
@@ -371,7 +373,9 @@ class Client:
         # What the grid may add, nobody asks for once more.
         whole, location = locked + (delegate_cap or 0), definition.batch_location_hash
         async with self._budgets.reserved(order.budget, whole, location=location):
-            return await buy(Purchase(definition, locked, order.job_name, order.labels, order.purpose, delegate_cap))
+            return await buy(
+                Purchase(definition, locked, order.job_name, order.labels, order.purpose, delegate_cap, order.name)
+            )
 
     async def estimate(self, workflow: Workflow, time_limit: timedelta | None = None) -> list[Offer]:
         """What a job would cost at each provider that could get it, the cheapest first; nothing is signed or paid.
@@ -526,6 +530,10 @@ class Client:
     def labels(self) -> dict[str, dict[str, str]]:
         """The labels that this machine gave to its submissions, by `JobInfo.location_hash`."""
         return self._journal.labels(self._grid(), self.account)
+
+    def names(self) -> dict[str, str]:
+        """The public names that this machine gave to its submissions, by `JobInfo.location_hash`; most have a random one."""
+        return self._journal.given_names(self._grid(), self.account)
 
     def _grid(self) -> str:
         """The grid's name in the journal: its contract, as CAIP-10 writes it. A context's name may come to mean another grid."""

@@ -43,6 +43,8 @@ class JobCost:
     labels: Mapping[str, str]
     trace: Trace | None = None
     """None when nobody asked the chain's events."""
+    name: str | None = None
+    """The public name that this machine gave it."""
 
     @property
     def locked(self) -> int:
@@ -83,14 +85,20 @@ class CostGroup:
         )
 
 
-async def job_costs(market: Market, customer: str, labels: Mapping[str, Mapping[str, str]]) -> list[JobCost]:
-    """What all jobs of a customer cost, oldest first; `labels` is by location hash.
+async def job_costs(
+    market: Market, customer: str, labels: Mapping[str, Mapping[str, str]], names: Mapping[str, str] | None = None
+) -> list[JobCost]:
+    """What all jobs of a customer cost, oldest first; `labels` and `names` are by location hash.
 
     Raises:
         ConnectionFailedError: the node can't be reached.
     """
     infos = [(record, JobInfo.of(record)) for record in await market.jobs_of(customer)]
-    return [JobCost(record, info, labels.get(info.location_hash, {})) for record, info in infos]
+    given = names or {}
+    return [
+        JobCost(record, info, labels.get(info.location_hash, {}), name=given.get(info.location_hash))
+        for record, info in infos
+    ]
 
 
 async def traced(market: Market, customer: str, costs: Sequence[JobCost]) -> list[JobCost]:

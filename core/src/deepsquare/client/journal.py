@@ -341,6 +341,14 @@ class Journal:
         )
         return {location: json.loads(labels) for location, labels in rows}
 
+    def given_names(self, context: str, customer: str) -> dict[str, str]:
+        """The public names that submissions of a customer were given, by location hash."""
+        rows = self._db.execute(
+            "SELECT location_hash, name FROM submissions WHERE context = ? AND customer = ? AND name IS NOT NULL",
+            (context, customer),
+        )
+        return dict(rows.fetchall())
+
     def job_ids(
         self, context: str, customer: str, *, name: str | None = None, labels: Mapping[str, str] | None = None
     ) -> list[str]:

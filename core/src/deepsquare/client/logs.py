@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import time
 from collections import deque
@@ -23,11 +24,13 @@ from deepsquare.wire.channels import FATAL_CODES, describe, open_channel
 from deepsquare.wire.logger_v1alpha1_pb2_grpc import LoggerAPIStub
 from deepsquare.wire.messages import LINES_METADATA, SKIP_METADATA, SKIPPED_METADATA, read_text
 
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # How long a reader goes on trying while the logger can't be reached.
 GIVE_UP_SECONDS = 120.0
 _MAX_WAIT_SECONDS = 10.0
+_TELL_AFTER_FAILURES = 2
 # A logger that does not say how many lines it has, as DeepSquare's, has given them all when it is silent for so long.
 _QUIET_SECONDS = 2.0
 # How long a logger may take to say it. DeepSquare's sends nothing, not even headers, while a log is empty.
@@ -285,6 +288,8 @@ class _Patience:
             raise ConnectionFailedError(self._words(error)) from None
         if self._trouble is not None:
             self._trouble(self._words(error))
+        elif self._failures == _TELL_AFTER_FAILURES:
+            _log.warning("%s; trying for %.0f s", self._words(error), GIVE_UP_SECONDS)
         self._failures += 1
         longest = min(_MAX_WAIT_SECONDS, 0.2 * 2 ** min(self._failures, 10))
         # At random, so that all the readers of a logger that comes back don't come back at once.

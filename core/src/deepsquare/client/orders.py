@@ -64,6 +64,8 @@ class Order:
     workflow: Workflow
     price: Funding
     job_name: bytes
+    name: str | None
+    """The public name, where the caller gave one."""
     labels: Mapping[str, str]
     ensure_allowance: Policy
     look: Callable[[], Awaitable[Terms]] = field(repr=False)
@@ -124,6 +126,28 @@ class Order:
                 f"max_price is {from_wei(most):f} credits, but the job locks {from_wei(locked):f} and automatic top-ups may add "
                 f"{from_wei(added):f}, together {from_wei(locked + added):f}: raise max_price, or lower the cap"
             )
+
+
+def check_kinds(wanted: Submission) -> None:
+    """Whether what a submission has is of the kinds that it has to be; else the first use would tell, in other words.
+
+    Raises:
+        ValueError: it isn't.
+    """
+    from deepsquare.workflow import Workflow
+
+    if not isinstance(wanted.workflow, Workflow):
+        kind = type(wanted.workflow).__name__
+        raise ValueError(f"workflow is a {kind}: make a Workflow by deepsquare.workflow.from_dict, parse or load")
+    if wanted.time_limit is not None and not isinstance(wanted.time_limit, timedelta):
+        raise ValueError(
+            f"time_limit is {wanted.time_limit!r}: say it as a timedelta, for example timedelta(minutes=5)"
+        )
+    if wanted.labels is not None and not (
+        isinstance(wanted.labels, Mapping)
+        and all(isinstance(text, str) for pair in wanted.labels.items() for text in pair)
+    ):
+        raise ValueError(f"labels is {wanted.labels!r}: say texts by names, for example {{'run': 'nightly'}}")
 
 
 def job_name(name: str | None) -> bytes:

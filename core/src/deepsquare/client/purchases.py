@@ -71,6 +71,8 @@ class Purchase:
     labels: Mapping[str, str]
     purpose: Purpose | None = None
     delegate_cap: int | None = None
+    name: str | None = None
+    """The public name, where the caller gave one."""
 
     @property
     def location(self) -> str:
@@ -318,7 +320,7 @@ class Purchases:
             customer=self._wallet.address,
             labels=purchase.labels,
             locked=purchase.locked,
-            name=purchase.job_name.rstrip(b"\0").decode(),
+            name=purchase.name,
             key=None if purpose is None else purpose.key,
             generation=None if purpose is None else purpose.generation,
             digest=None if purpose is None else purpose.digest,

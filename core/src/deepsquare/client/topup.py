@@ -201,7 +201,8 @@ def seconds_left(record: JobRecord, minute: int, now: int, *, locked: int | None
     """
     if record.status is not JobStatus.RUNNING or not minute:
         return None
-    return (record.max_cost if locked is None else locked) * 60 // minute - (now - record.start_time)
+    # Whole minutes: a provider runs a job no longer.
+    return (record.max_cost if locked is None else locked) // minute * 60 - (now - record.start_time)
 
 
 def _short(job_id: str) -> str:

@@ -23,7 +23,7 @@ _FILE_BYTES = 1 << 20
 _MOST_PROBLEMS = 100
 
 
-def load(path: Path) -> Workflow:
+def load(path: Path | str) -> Workflow:
     """Read a workflow file, YAML or JSON.
 
     Raises:
@@ -31,7 +31,7 @@ def load(path: Path) -> Workflow:
         DeepSquareError: it can't be read.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise DeepSquareError(f"{path} can't be read: {reason}") from None

@@ -114,7 +114,7 @@ class TopApp(App[None]):
 
     def _take(self, news: AccountNews) -> None:
         if any(job.info.id not in self.board.jobs for job in news.jobs):
-            self.board.labels = self._client.labels()
+            self.board.labels, self.board.names = self._client.labels(), self._client.names()
         self._news = news
         self.board.take(news.jobs, news.gone)
         self._say_trouble(news.trouble)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from rich.text import Text
 
 from deepsquare.chain.types import JobStatus
+from deepsquare.cli.show import title
 from deepsquare.client.account import AccountJob
 from deepsquare.client.text import excerpt
 from deepsquare.credits import format_credits, to_wei
@@ -71,7 +72,8 @@ def bought(job: AccountJob) -> timedelta | None:
     if not job.minute:
         return None
     try:
-        return timedelta(seconds=int(job.info.locked * 60 / job.minute))
+        # Whole minutes: a provider runs a job no longer.
+        return timedelta(minutes=int(job.info.locked / job.minute))
     except OverflowError:
         return timedelta.max
 
@@ -107,6 +109,8 @@ class Board:
 
     jobs: dict[str, AccountJob] = field(default_factory=dict)
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    """The names that jobs were given, by location hash, as the labels."""
     words: str = ""
     """Only jobs that have each of these words in their id, name or labels are shown."""
     show_all: bool = False
@@ -133,7 +137,7 @@ class Board:
 
     def name(self, job: AccountJob) -> str:
         """What the customer calls a job: by its labels, or by its name on chain."""
-        return one_line(" ".join(self._labels(job).values()) or job.info.name)
+        return one_line(title(job.info, self._labels(job), self.names.get(job.info.location_hash)))
 
     def cells(self, job: AccountJob, columns: Columns, now: datetime) -> list[Text]:
         """A job's row."""
