@@ -298,7 +298,7 @@ async def test_ranges_that_are_too_wide_for_a_node_are_asked_for_in_parts(
         assert await market.get_logs(events, 0, head) == whole
         before = len(widths)
         await market.get_logs(events, 0, head)
-        assert max(widths[before:]) <= 10
+        assert max(widths[before:]) <= 20
     finally:
         await market.close()
     with pytest.raises(ConnectionFailedError, match="is closed"):

@@ -184,16 +184,16 @@ async def test_names_on_chain_are_read_once(parties: Parties, client: Client, mo
     first = await client.submit(workflow(), time_limit=LIMIT, key="old")
     for number in range(3):
         await client.submit(workflow(), time_limit=LIMIT, key=f"newer {number}")
-    asked: list[int] = []
-    get_jobs = client.market.get_jobs
+    asked: list[int] = [0]
+    names_of = client.market.names_of
 
     async def counting(job_ids: Sequence[bytes]) -> Any:
         asked.append(len(job_ids))
-        return await get_jobs(job_ids)
+        return await names_of(job_ids)
 
     await client.find("old")
     await request(parties.admin.w3, "anvil_mine", hex(names._UNSETTLED_BLOCKS))
-    monkeypatch.setattr(client.market, "get_jobs", counting)
+    monkeypatch.setattr(client.market, "names_of", counting)
     found = await client.find("old")
     assert found is not None
     assert found.id == first.id

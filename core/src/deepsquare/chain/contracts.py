@@ -20,7 +20,6 @@ from deepsquare.errors import ConfigError
 
 # What most nodes let through in one eth_getLogs.
 BLOCKS_A_CALL = 2000
-_LEAST_BLOCKS_A_CALL = 8
 # What the market's contracts have beside version 1.2, as `MetaScheduler.EXTENSIONS` counts it.
 _EXTENSIONS = 2
 
@@ -201,14 +200,15 @@ class Contracts:
             "topics": [[self.topic(name, event) for name, event in pairs]],
         }
         found: list[dict[str, Any]] = []
-        start, size = from_block, self._blocks_a_call
+        # What was too much may have been so for a while only.
+        start, size = from_block, min(2 * self._blocks_a_call, BLOCKS_A_CALL)
         while start <= to_block:
             end = min(start + size - 1, to_block)
             try:
                 found += await request(self.w3, "eth_getLogs", {"fromBlock": hex(start), "toBlock": hex(end), **wanted})
             except RpcError:
                 size = (end - start + 1) // 2
-                if size < _LEAST_BLOCKS_A_CALL:
+                if not size:
                     raise
                 continue
             # Parts that worked are the next ones' size.

@@ -60,9 +60,9 @@ class Market(MarketReads):
 
     # ------------------------------------------------------------------ what customers do
 
-    async def approve(self, amount: int) -> None:
-        """Allow the market to take up to `amount` wei of the own credits (it replaces the allowance of before)."""
-        await self.transact("Credit", "approve", self.address("MetaScheduler"), amount)
+    async def approve(self, amount: int) -> dict[str, Any]:
+        """Allow the market to take up to `amount` wei of the own credits (it replaces the allowance of before); its receipt."""
+        return await self.transact("Credit", "approve", self.address("MetaScheduler"), amount)
 
     async def transfer(self, to: str, amount: int, *, before_send: Callable[[Sent], None] | None = None) -> None:
         """Give `amount` wei of the own credits to another account."""

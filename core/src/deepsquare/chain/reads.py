@@ -60,6 +60,23 @@ class MarketReads(Contracts):
 
         return list(await asyncio.gather(*map(get, job_ids)))
 
+    async def names_of(self, job_ids: Sequence[bytes]) -> list[tuple[bytes, int] | None]:
+        """The names (32 bytes) of jobs, and when they were submitted (unix seconds); None for an id that is no job's.
+
+        Also of jobs that are not understood otherwise.
+        """
+        limit = asyncio.Semaphore(READS_AT_ONCE)
+
+        async def get(job_id: bytes) -> tuple[bytes, int] | None:
+            async with limit:
+                try:
+                    job = await self.read("JobRepository", "get", job_id)
+                except (InvalidJob, UnknownRevertError):
+                    return None
+            return (bytes(job[7]), int(job[6][0])) if int(job[2], 16) else None
+
+        return list(await asyncio.gather(*map(get, job_ids)))
+
     async def jobs_after(self, number: int) -> list[JobRecord]:
         """The jobs whose id is above `number`, oldest first: ids count up from 1 to the counter."""
         counter = int(await self.read("JobRepository", "jobIdCounter"))

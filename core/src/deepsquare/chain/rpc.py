@@ -78,6 +78,7 @@ _LONGEST_ERROR = 2000
 _TOO_WIDE = re.compile(rb"(?i)results|range")
 # Of Nethermind and OpenEthereum, whose text says only that the call failed.
 _FAILED_CALL = -32015
+_MACHINE_FAILED = re.compile(r"bad|invalid|stack|static|access|other|precompile")
 
 
 ATTEMPTS: ContextVar[int] = ContextVar("attempts", default=0)
@@ -100,7 +101,8 @@ class RpcError(DeepSquareError):
         message, data = self.message.lower(), (self.data or "").lower()
         if "out of gas" in message or "outofgas" in data.replace(" ", ""):
             return False
-        return "revert" in message or data.startswith("0x") or (self.code == _FAILED_CALL and data in ("", "revert"))
+        failed = self.code == _FAILED_CALL and not _MACHINE_FAILED.match(data)
+        return "revert" in message or data.startswith("0x") or failed
 
 
 def display_url(url: str) -> str:
@@ -113,7 +115,7 @@ def display_url(url: str) -> str:
         return "a URL that is not one"
     if not parts.hostname:
         # What could be a secret is not repeated.
-        return url if re.fullmatch(r"[\w.-]{1,40}", url) else "a URL that is not one"
+        return url if re.fullmatch(r"[\w.-]{1,12}", url) else "a URL that is not one"
     return f"{parts.scheme}://{parts.hostname}{port}"
 
 

@@ -422,7 +422,8 @@ class Sender:
 
     def _taken(self, sent: Sent, *, is_final: bool) -> NonceTakenError:
         return NonceTakenError(
-            f"another transaction of {self.wallet.address} took the nonce of 0x{sent.hash.hex()}, which is not carried out",
+            f"another transaction of {self.wallet.address} took the nonce of 0x{sent.hash.hex()}, which "
+            + ("is not carried out" if is_final else "very likely is not carried out"),
             is_final=is_final,
         )
 

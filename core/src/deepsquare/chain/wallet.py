@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -187,12 +188,13 @@ class Wallet:
 class SealedWallet(Wallet):
     """A wallet whose address is known, and that is opened when something is to be signed."""
 
-    __slots__ = ("_address", "_opened", "_unseal")
+    __slots__ = ("_address", "_lock", "_opened", "_unseal")
 
     def __init__(self, address: str, unseal: Callable[[], Wallet]) -> None:
         """`unseal` opens the wallet of `address`; what it raises, the signing raises."""
         self._address, self._unseal = address, unseal
         self._opened: Wallet | ConfigError | None = None
+        self._lock = threading.Lock()
 
     @property
     def address(self) -> str:
@@ -207,11 +209,12 @@ class SealedWallet(Wallet):
 
     def unseal(self) -> None:
         """Open the wallet, unless it is; who was asked for a password once is not asked again, also if it was wrong."""
-        if self._opened is None:
-            try:
-                self._opened = self._unseal()
-            except ConfigError as error:
-                self._opened = error
+        with self._lock:
+            if self._opened is None:
+                try:
+                    self._opened = self._unseal()
+                except ConfigError as error:
+                    self._opened = error
         if isinstance(self._opened, ConfigError):
             raise self._opened
 

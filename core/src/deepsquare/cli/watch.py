@@ -52,7 +52,8 @@ def watch(
             else:
                 last: dict[str, JobInfo] = {}
                 async for info in client.watch(ids):
-                    last[info.id] = info
+                    # By what stays: a chain that takes blocks back may give it another id.
+                    last[info.location_hash] = info
                     if not as_json:
                         reason = f": {info.error}" if info.error else ""
                         print(f"{short_id(info.id)} [{info.status.name}{reason}]", flush=True)

@@ -65,9 +65,9 @@ class Allowance:
     async def set(self, amount: int) -> None:
         """Let the market take up to `amount` wei from now on; it replaces the allowance of before."""
         async with self._alone():
-            await self._market.approve(amount)
-            # Its nonce is above theirs.
-            self._journal.forget_raises(*self._owner)
+            receipt = await self._market.approve(amount)
+            # Its nonce is above that of any raise.
+            self._journal.decided_raises(*self._owner, int(receipt["blockNumber"], 16))
 
     async def raise_by(self, amount: int) -> None:
         """Let the market take `amount` wei more than it may take at this moment.
@@ -115,11 +115,12 @@ class Allowance:
             if is_refusal(error):
                 self._journal.forget_raises(*self._owner)
             raise
-        self._journal.carried_out_raises(*self._owner, int(receipt["blockNumber"], 16))
+        self._journal.decided_raises(*self._owner, int(receipt["blockNumber"], 16))
 
     async def _settle(self) -> None:
         """Learn what became of earlier raises: one that is still to come, or that the node has not seen, would add to the next."""
-        for entry in self._journal.open_raises(*self._owner):
+        entries = self._journal.open_raises(*self._owner)
+        for entry in entries:
             if entry.block is not None:
                 await self._seen(entry.block)
                 continue
@@ -132,7 +133,8 @@ class Allowance:
             except TransactionError as error:
                 if not is_refusal(error):
                     raise
-        self._journal.forget_raises(*self._owner)
+        if any(entry.block is None for entry in entries):
+            self._journal.decided_raises(*self._owner, await self._market.block_number())
 
     async def _seen(self, block: int) -> None:
         """Wait for a node that is behind its peers."""
@@ -141,7 +143,8 @@ class Allowance:
                 return
             await asyncio.sleep(1)
         raise ConnectionFailedError(
-            f"the node has not seen block {block}, in which the allowance was raised: try again later, or ask another"
+            f"the node has not seen block {block}, in which the allowance was raised: try again later, or ask another. "
+            "If the chain was begun anew: deepsquare allowance set AMOUNT"
         )
 
     @asynccontextmanager

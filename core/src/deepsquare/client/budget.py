@@ -3,7 +3,7 @@
 A budget counts what its hot jobs have locked and what its cold ones were billed. Each purchase and top-up reserves its amount in
 the journal before anything is paid, in one transaction of SQLite that adds up what is there: two processes that buy at once can't
 exceed a budget together. A reservation whose process was killed before it signed anything counts for an hour; one that was signed,
-until its job is found. Machines don't share a journal: give each a budget of its own.
+until its job is found, or it is certain that there never will be one. Machines don't share a journal: give each a budget of its own.
 """
 
 from __future__ import annotations
@@ -278,7 +278,11 @@ class Budgets:
             lost = [number for location, number in left.items() if location in decided]
         with self._journal.transaction() as db:
             db.executemany("UPDATE budget_charges SET job_id = ? WHERE number = ?", found)
-            db.executemany("DELETE FROM budget_charges WHERE number = ?", [(number,) for number in lost])
+            # Of one that is not so old, somebody may be about to sign it anew.
+            db.executemany(
+                "DELETE FROM budget_charges WHERE number = ? AND created_at < ?",
+                [(number, time.time() - _UNSIGNED_SECONDS) for number in lost],
+            )
 
     async def _decided(self, locations: Iterable[str]) -> set[str]:
         """Those of some purchases whose transactions are carried out, or never will be."""

@@ -524,7 +524,7 @@ class Client:
         records = await self.purchases.reinstate(ids, await self.market.get_jobs(ids))
         for job_id, record in zip(found, records, strict=True):
             if record is None:
-                _log.warning("the chain has lost the job %s for good: it is left out", job_id)
+                _log.warning("the node does not know the job %s: it is left out", job_id)
         return [JobInfo.of(record) for record in records if record is not None]
 
     def labels(self) -> dict[str, dict[str, str]]:

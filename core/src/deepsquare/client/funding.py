@@ -240,8 +240,7 @@ def check_funds(required: int, *, balance: int, allowance: int) -> None:
     if allowance < required:
         raise FundingError(
             f"the market may not take enough of your credits: the job needs {format_credits(required)}, the allowance is "
-            f"{format_credits(allowance)}. Raise it: deepsquare allowance set AMOUNT, or let the purchase do it: "
-            "--ensure-allowance exact",
+            f"{format_credits(allowance)}. Raise it: deepsquare allowance set AMOUNT",
             allowance,
             required,
         )

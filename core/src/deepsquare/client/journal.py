@@ -113,7 +113,9 @@ _CHANGES = (
             PRIMARY KEY (context, customer, position)
         ) STRICT, WITHOUT ROWID""",
         "CREATE INDEX jobs_of_name ON job_names (context, customer, name)",
-        "ALTER TABLE raises ADD COLUMN block INTEGER",  # in which it was carried out
+        "ALTER TABLE raises ADD COLUMN block INTEGER",  # by which it was decided
+        # For a while those were noted, too, that nobody gave.
+        "UPDATE submissions SET name = NULL WHERE length(name) IN (6, 24) AND name NOT GLOB '*[^0-9a-f]*'",
     ),
 )
 
@@ -426,18 +428,26 @@ class Journal:
             (context, customer, "0x" + transaction_hash.hex(), raw),
         )
 
-    def carried_out_raises(self, context: str, customer: str, block: int) -> None:
-        """Note that all raises are decided by this block."""
-        self._db.execute("UPDATE raises SET block = ? WHERE context = ? AND customer = ?", (block, context, customer))
+    def decided_raises(self, context: str, customer: str, block: int) -> None:
+        """Note that of all raises it is decided by this block what became of them, and what the allowance is."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM raises WHERE context = ? AND customer = ?", (context, customer))
+            db.execute(
+                "INSERT INTO raises (context, customer, transaction_hash, raw_transaction, block) VALUES (?, ?, '', x'', ?)",
+                (context, customer, block),
+            )
 
     def forget_raises(self, context: str, customer: str) -> None:
         """Note that it is known of all raises what became of them."""
         self._db.execute("DELETE FROM raises WHERE context = ? AND customer = ?", (context, customer))
 
     def open_raises(self, context: str, customer: str) -> list[OpenRaise]:
-        """The raises whose end is not known, or was not seen by whoever reads next; oldest first."""
+        """The raises whose end is not known, or may not have been seen by whoever reads next; newest first.
+
+        Of several with one nonce, the newest is the one that nodes have.
+        """
         rows = self._db.execute(
-            "SELECT transaction_hash, raw_transaction, block FROM raises WHERE context = ? AND customer = ? ORDER BY number",
+            "SELECT transaction_hash, raw_transaction, block FROM raises WHERE context = ? AND customer = ? ORDER BY number DESC",
             (context, customer),
         )
         return [OpenRaise(*row) for row in rows]
@@ -446,20 +456,32 @@ class Journal:
 
     def settled_names(self, context: str, customer: str, block: int) -> tuple[int, str | None]:
         """How many of the customer's jobs, from the first on, were seen at a block or before it; and the id of the last of them."""
-        row = self._db.execute(
-            "SELECT position, job_id FROM job_names WHERE context = ? AND customer = ? AND seen_at <= ? AND position < "
-            "(SELECT ifnull(min(position), 9e18) FROM job_names WHERE context = ? AND customer = ? AND seen_at > ?) "
-            "ORDER BY position DESC LIMIT 1",
-            (context, customer, block, context, customer, block),
+        owner = (context, customer)
+        first = self._db.execute(
+            "SELECT min(position) FROM job_names WHERE context = ? AND customer = ? AND seen_at > ?", (*owner, block)
+        ).fetchone()[0]
+        count, last = self._db.execute(
+            "SELECT count(*), max(position) FROM job_names WHERE context = ? AND customer = ? AND position < ?",
+            (*owner, 2**62 if first is None else first),
         ).fetchone()
-        return (0, None) if row is None else (row[0] + 1, row[1])
+        if not count or count != last + 1:
+            return 0, None
+        row = self._db.execute(
+            "SELECT job_id FROM job_names WHERE context = ? AND customer = ? AND position = ?", (*owner, last)
+        ).fetchone()
+        return count, row[0]
 
-    def keep_names(self, context: str, customer: str, first: int, names: Sequence[tuple[str, bytes, int]]) -> None:
-        """Note all the customer's jobs from a position on: the id, the name, and the block at which it was seen so."""
+    def keep_names(
+        self, context: str, customer: str, first: int, names: Sequence[tuple[str, bytes, int]], block: int
+    ) -> None:
+        """Note all the customer's jobs from a position on: the id, the name, and the block at which it was seen so.
+
+        `block` is the latest one of this look: what others have seen later stays.
+        """
         with self.transaction() as db:
             db.execute(
-                "DELETE FROM job_names WHERE context = ? AND customer = ? AND position >= ?",
-                (context, customer, first + len(names)),
+                "DELETE FROM job_names WHERE context = ? AND customer = ? AND position >= ? AND seen_at <= ?",
+                (context, customer, first + len(names), block),
             )
             db.executemany(
                 "INSERT INTO job_names VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
@@ -467,10 +489,6 @@ class Journal:
                 "excluded.seen_at), job_id = excluded.job_id, name = excluded.name",
                 [(context, customer, first + at, *seen) for at, seen in enumerate(names)],
             )
-
-    def forget_names(self, context: str, customer: str) -> None:
-        """Forget what was noted of the customer's jobs."""
-        self._db.execute("DELETE FROM job_names WHERE context = ? AND customer = ?", (context, customer))
 
     def job_named(self, context: str, customer: str, name: bytes) -> str | None:
         """The id of the customer's newest job of a name, among those that were noted."""

@@ -63,24 +63,24 @@ class Names:
             if (record.job_name, record.customer.lower()) == (name, self._customer.lower()):
                 return record
             # The chain took back more than any does, or the file is damaged.
-            self._journal.forget_names(*await self._owner())
-            await self._read()
+            async with self._lock:
+                await self._read(anew=True)
         raise PurchaseUnknownError("", "the node tells of a job now this, now that")
 
     async def _owner(self) -> tuple[str, str]:
         return f"{self._context} {await self._market.first_block()}", self._customer
 
-    async def _read(self) -> None:
+    async def _read(self, *, anew: bool = False) -> None:
         owner, head = await self._owner(), await self._market.head()
         ids = await self._market.job_ids_of(self._customer)
         count, last = self._journal.settled_names(*owner, head.number - _UNSETTLED_BLOCKS)
-        if count > len(ids) or (count and to_hex(ids[count - 1]) != last):
-            self._journal.forget_names(*owner)
+        if anew or count > len(ids) or (count and to_hex(ids[count - 1]) != last):
             count = 0
         names = []
-        for job_id, record in zip(ids[count:], await self._market.get_jobs(ids[count:]), strict=True):
-            if record is None:
+        for job_id, found in zip(ids[count:], await self._market.names_of(ids[count:]), strict=True):
+            if found is None:
                 raise PurchaseUnknownError("", f"the node does not know the job {to_hex(job_id)} yet")
-            is_old = record.submit_time < head.timestamp - _UNSETTLED_SECONDS
-            names.append((to_hex(job_id), record.job_name, 0 if is_old else head.number))
-        self._journal.keep_names(*owner, count, names)
+            name, submitted = found
+            is_old = submitted < head.timestamp - _UNSETTLED_SECONDS
+            names.append((to_hex(job_id), name, 0 if is_old else head.number))
+        self._journal.keep_names(*owner, count, names, head.number)
