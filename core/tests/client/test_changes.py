@@ -41,7 +41,7 @@ async def changes(client: Client) -> AsyncIterator[Until]:
             raise AssertionError
 
         yield until
-    assert not client.watcher._subscribers
+    assert not client._watching._subscribers
 
 
 def ids(news: AccountNews) -> list[str]:

@@ -294,7 +294,7 @@ class WatchedMarket(FakeMarket):
 
 async def test_many_watches_at_once_share_one_watcher(client: Client) -> None:
     client._market = WatchedMarket(None)  # type: ignore[assignment]
-    await asyncio.gather(*(client.watcher.start() for _ in range(5)))
+    await asyncio.gather(*(client._watching.start() for _ in range(5)))
     watchers = [task for task in asyncio.all_tasks() if "_dispatch" in repr(task.get_coro())]
     assert len(watchers) == 1
     await client.close()
@@ -303,7 +303,7 @@ async def test_many_watches_at_once_share_one_watcher(client: Client) -> None:
 
 async def test_close_lets_nobody_wait_for_a_watcher(client: Client) -> None:
     client._market = WatchedMarket(None)  # type: ignore[assignment]
-    watcher = client.watcher
+    watcher = client._watching
     waiting = asyncio.create_task(watcher.start())
     await asyncio.sleep(0)
     await client.close()

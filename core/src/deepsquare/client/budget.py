@@ -3,7 +3,7 @@
 A budget counts what its hot jobs have locked and what its cold ones were billed. Each purchase and top-up reserves its amount in
 the journal before anything is paid, in one transaction of SQLite that adds up what is there: two processes that buy at once can't
 exceed a budget together. A reservation whose process was killed before it signed anything counts for an hour; one that was signed,
-until its job is found, or it is certain that there never will be one. Machines don't share a journal: give each a budget of its own.
+until its job is found, or it is certain that there never will be one. Machines share no journal: give each a budget of its own.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ class Client:
         return self._purchases
 
     @property
-    def watcher(self) -> Watcher:
+    def _watching(self) -> Watcher:
         """What tells of the chain.
 
         Raises:
@@ -459,9 +459,9 @@ class Client:
             return
         if self._auto_top_ups is None:
             self._auto_top_ups = AutoTopUps(
-                self.market, self._top_ups, ensure_watcher=self.watcher.start, whole=self._whole
+                self.market, self._top_ups, ensure_watcher=self._watching.start, whole=self._whole
             )
-            self.watcher.add(self._auto_top_ups.subscriber)
+            self._watching.add(self._auto_top_ups.subscriber)
         self._auto_top_ups.add(parse_job_id(job_id), wanted)
 
     @property
@@ -545,11 +545,11 @@ class Client:
         All watches of a client share one subscription, however many jobs they follow.
         """
         subscriber = Subscriber({parse_job_id(job_id) for job_id in job_ids})
-        with self.watcher.tells(subscriber):
+        with self._watching.tells(subscriber):
             seen: dict[bytes, int] = {}
             changed: set[bytes] = set(subscriber.job_ids)
             while True:
-                await self.watcher.start()
+                await self._watching.start()
                 looked_at = sorted(changed)
                 for asked, info in zip(looked_at, await self.jobs(to_hex(job_id) for job_id in looked_at), strict=True):
                     job_id = parse_job_id(info.id)
@@ -574,8 +574,8 @@ class Client:
         Raises:
             DeepSquareError: the node can't be asked, after the retries; what changes meanwhile the next call tells.
         """
-        account = AccountWatch(self.market, self.watcher.start)
-        with self.watcher.tells(account.listener):
+        account = AccountWatch(self.market, self._watching.start)
+        with self._watching.tells(account.listener):
             async with contextlib.aclosing(account.news()) as all_news:
                 async for news in all_news:
                     yield news
