@@ -92,6 +92,9 @@ def test_the_example_gives_the_records_of_a_plain_local_run(grid: Grid, pipeline
     assert "13 jobs" in table
     # Nothing of the pipeline is on chain in clear.
     assert not {job["name"] for job in jobs} & {job["labels"]["rule"] for job in jobs}  # type: ignore[index]
+    (run,) = {job["labels"]["run"] for job in jobs}  # type: ignore[index]
+    (costs,) = [group for group in grid.json("cost", "--by", "run")["groups"] if group["name"] == run]
+    assert costs["jobs"] == len(jobs)
 
     again = pipeline.run(*config, f"canary={pipeline.work / 'canary'}").stderr
     assert "Nothing to be done" in again

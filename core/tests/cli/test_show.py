@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,3 +106,16 @@ def test_the_help_of_every_command_has_an_example_that_names_it() -> None:
     assert len(found) > 15
     without = [path for path, command in found.items() if f"{path}" not in (command.help or "").partition("Example")[2]]
     assert not without
+
+
+@pytest.mark.parametrize(
+    ("labels", "given", "said"),
+    [
+        ({}, None, "on chain"),
+        ({"rule": "map", "run": "2026-11-27"}, None, "map"),
+        ({"run": "2026-11-27"}, None, "on chain"),
+        ({"rule": "map"}, "mine", "mine"),
+    ],
+)
+def test_what_a_job_is_called(labels: dict[str, str], given: str | None, said: str) -> None:
+    assert show.title(SimpleNamespace(name="on chain"), labels, given) == said  # type: ignore[arg-type]

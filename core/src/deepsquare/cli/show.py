@@ -35,8 +35,11 @@ def _encode(value: Any) -> Any:
 
 
 def title(info: JobInfo, labels: Mapping[str, str], given: str | None) -> str:
-    """What a customer calls a job: the name that it was given, else its labels, else the name on chain."""
-    return given or " ".join(labels.values()) or info.name
+    """What a customer calls a job: the name that it was given, else its labels, else the name on chain.
+
+    A label `run` names what many jobs share, and tells none from the others.
+    """
+    return given or " ".join(value for key, value in labels.items() if key != "run") or info.name
 
 
 def job_json(info: JobInfo, labels: Mapping[str, str]) -> dict[str, Any]:
