@@ -113,7 +113,8 @@ def test_without_an_allowance(grid: Grid, tmp_path: Path) -> None:
 
 
 def test_a_wrong_wallet_password(refused, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    said = refused("job", "list", words="wrong password", env={"DEEPSQUARE_WALLET_PASSWORD": "guess-7741"})
+    wrong = {"DEEPSQUARE_WALLET_PASSWORD": "guess-7741"}
+    said = refused("submit", workflow(tmp_path), "--credits", "5", words="wrong password", env=wrong)
     assert "correct DEEPSQUARE_WALLET_PASSWORD" in said
     assert "guess-7741" not in said
 
