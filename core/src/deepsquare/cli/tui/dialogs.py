@@ -133,15 +133,21 @@ class TopUpDialog(Asking):
             yield Input(placeholder="a time (10m, 1h30m) or credits (2.5)", max_length=40, compact=True)
             yield Static("enter  lock them      esc  close", id="said", markup=False)
 
+    def _read(self, text: str) -> tuple[timedelta | None, Decimal | None] | None:
+        """What is to be added; None when it is none, which is said."""
+        try:
+            return parse_amount(text)
+        except ValueError as error:
+            self._say(one_line(str(error)), wrong=True)
+            return None
+
     def on_input_changed(self, event: Input.Changed) -> None:
         """Say what it costs."""
         if self.busy or not event.value.strip():
             return
-        try:
-            time, credits = parse_amount(event.value)
-        except ValueError as error:
-            self._say(one_line(str(error)), wrong=True)
+        if (amount := self._read(event.value)) is None:
             return
+        time, credits = amount
         if time is not None:
             minutes = started_minutes(time, field="time")
             self._say(f"{minutes} min more cost {money(from_wei(minutes * self._minute))} credits: enter locks them")
@@ -154,11 +160,9 @@ class TopUpDialog(Asking):
         """Lock them."""
         if self.busy:
             return
-        try:
-            time, credits = parse_amount(event.value)
-        except ValueError as error:
-            self._say(one_line(str(error)), wrong=True)
+        if (amount := self._read(event.value)) is None:
             return
+        time, credits = amount
         self._carry_out(partial(self._top_up, time, credits), "locking them ...")
 
 
