@@ -203,6 +203,9 @@ async def test_an_interrupt_while_it_is_paid_loses_nothing(
     monkeypatch.setattr(Sender, "_hand_in", slow)
     wanted = [ten(n, key=f"paid {n}") for n in range(3)]
     for buy in (client.submit_many(wanted), client.submit(workflow(), credits=10, key="paid alone")):
+        # What goes on of the one before is none of this one's.
+        while client._in_flight:
+            await asyncio.sleep(0.1)
         submission = asyncio.create_task(buy)  # type: ignore[arg-type]
         leaving.clear()
         await leaving.wait()
